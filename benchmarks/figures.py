@@ -1,0 +1,150 @@
+"""What is measured, how it is judged and against which target."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+RAW, FLOCK, IMPORT = "bench_raw.py", "bench_flock.py", "bench_import.py"
+
+Outcome = Mapping[str, float]  # what one run reports, by quantity
+Command = tuple[str, ...]  # a script and its arguments
+Kind = Literal["ratio", "growth", "added", "absolute"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Two commands to compare: the measured one stands between two runs of the baseline."""
+
+    name: str
+    baseline: Command
+    measured: Command
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One measured run and the baseline's runs before and after it."""
+
+    before: Outcome
+    measured: Outcome
+    after: Outcome
+
+    def baseline(self, quantity: str) -> float:
+        """Return the mean of the two baseline runs."""
+        return (self.before[quantity] + self.after[quantity]) / 2
+
+    def ratio(self, quantity: str) -> float:
+        """Return the measured run relative to the baseline."""
+        return self.measured[quantity] / self.baseline(quantity)
+
+
+Round = Mapping[str, Sample]  # by the case's name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One line of the table: a quantity of a case, or its growth from a first case to a last one."""
+
+    name: str
+    what: str
+    cases: tuple[str, ...]
+    kind: Kind = "ratio"
+    quantity: str = "us"
+    unit: str = "us"
+    target: float | None = None
+
+    def of(self, samples: Round) -> float:
+        """Return the figure of one round."""
+        last = samples[self.cases[-1]]
+        match self.kind:
+            case "ratio":
+                return last.ratio(self.quantity)
+            case "growth":
+                return last.ratio(self.quantity) / samples[self.cases[0]].ratio(self.quantity)
+            case "added":
+                return last.measured[self.quantity] - last.baseline(self.quantity)
+            case "absolute":
+                return last.measured[self.quantity]
+            case _:
+                assert_never(self.kind)
+
+    @property
+    def sign(self) -> str:
+        """What follows a number of this figure."""
+        return "x" if self.kind in {"ratio", "growth"} else f" {self.unit}"
+
+
+def _case(workload: str, *options: str, name: str = "") -> Case:
+    return Case(name=name or workload, baseline=(RAW, workload, *options), measured=(FLOCK, workload, *options))
+
+
+def _workload(name: str, target: float, what: str) -> Figure:
+    return Figure(name=name, what=what, cases=(name,), target=target)
+
+
+SIZES = (1_000, 10_000, 50_000, 100_000)
+
+CASES = (
+    *(_case(name) for name in ("W1", "W2", "W3", "W4", "W4W", "W5", "W5C", "W6", "W7", "W10", "LAT")),
+    *(_case("W9", "--n", str(size), name=f"W9 {size:,}") for size in SIZES),
+    Case(name="TRACE", baseline=(FLOCK, "W1"), measured=(FLOCK, "W1", "--variant", "traced")),
+    _case("IDLE"),
+    Case(name="IMPORT", baseline=(IMPORT, "asyncio", "pydantic.main"), measured=(IMPORT, "flock")),
+)
+
+FIGURES = (
+    _workload("W1", 3.0, "10,000 artifacts to one agent, 64 at once"),
+    _workload("W2", 2.0, "one artifact through 100 agents, per hop"),
+    _workload("W3", 2.0, "100 artifacts, each to 100 agents"),
+    _workload("W4", 3.5, "1,000 agents on 1,000 types"),
+    _workload("W4W", 1.6, "1,000 predicates on one type"),
+    _workload("W5", 2.5, "pairs joined by key within an hour"),
+    _workload("W5C", 2.5, "pairs joined by key within 10,000 artifacts"),
+    _workload("W6", 4.0, "batches of 25, per batch"),
+    _workload("W7", 1.5, "best of 8, per activation"),
+    _workload("W10", 1.2, "1,000 agents that sleep 0.1 s at once"),
+    _workload("LAT", 3.0, "publish one artifact, wait until idle"),
+    *(Figure(name="W9", what=f"W1 with {size:,} artifacts", cases=(f"W9 {size:,}",)) for size in SIZES),
+    Figure(
+        name="W9",
+        what="growth from 1,000 to 100,000 over raw's",
+        cases=("W9 1,000", "W9 100,000"),
+        kind="growth",
+        target=1.3,
+    ),
+    Figure(
+        name="W9",
+        what="memory per artifact at 100,000",
+        cases=("W9 100,000",),
+        kind="absolute",
+        quantity="kept_kib",
+        unit="KiB",
+    ),
+    Figure(name="TRACE", what="W1 traced by the SDK, over W1", cases=("TRACE",), kind="added", target=60.0),
+    Figure(
+        name="IDLE",
+        what="CPU per second, armed and idle",
+        cases=("IDLE",),
+        kind="absolute",
+        quantity="cpu_ms_per_second",
+        unit="ms",
+        target=1.0,
+    ),
+    Figure(
+        name="IMPORT",
+        what="CPU of a process that imports it",
+        cases=("IMPORT",),
+        kind="absolute",
+        quantity="cpu_seconds",
+        unit="s",
+        target=0.25,
+    ),
+    Figure(
+        name="IMPORT",
+        what="memory of a process that imports it",
+        cases=("IMPORT",),
+        kind="absolute",
+        quantity="peak_mb",
+        unit="MB",
+        target=60.0,
+    ),
+)

@@ -1,0 +1,48 @@
+"""Flock: many agents over one shared, typed board."""
+
+from flock.app import Flock, agent
+from flock.model.artifact import Artifact
+from flock.model.collect import BatchSpec, JoinSpec
+from flock.model.conditions import Until, When
+from flock.model.context import Context
+from flock.model.errors import (
+    AgentFailedError,
+    Backpressure,
+    ClosedError,
+    ConfigurationError,
+    FlockError,
+    LimitExceeded,
+    OutputError,
+    PublishError,
+    RunCancelledError,
+    Stale,
+    StoreError,
+    SyncInLoopError,
+    VisibilityError,
+    WaitError,
+)
+from flock.model.evaluation import EvalInputs, EvalResult, Failure, FanOut, OutputGroup
+from flock.model.events import Event, RunReport, RunStatus, Waiting
+from flock.model.payload import flock_type
+from flock.model.schedule import ScheduleSpec
+from flock.model.visibility import (
+    AfterVisibility,
+    LabelledVisibility,
+    PrivateVisibility,
+    PublicVisibility,
+    TenantVisibility,
+    Visibility,
+)
+from flock.ports import AgentComponent, Engine, OrchestratorComponent
+from flock.sync import run_sync
+
+EngineComponent = Engine
+
+__all__ = [
+    "AfterVisibility", "AgentComponent", "AgentFailedError", "Artifact", "Backpressure", "BatchSpec", "ClosedError",
+    "ConfigurationError", "Context", "Engine", "EngineComponent", "EvalInputs", "EvalResult", "Event", "Failure",
+    "FanOut", "Flock", "FlockError", "JoinSpec", "LabelledVisibility", "LimitExceeded", "OrchestratorComponent",
+    "OutputError", "OutputGroup", "PrivateVisibility", "PublicVisibility", "PublishError", "RunCancelledError",
+    "RunReport", "RunStatus", "ScheduleSpec", "Stale", "StoreError", "SyncInLoopError", "TenantVisibility", "Until",
+    "Visibility", "VisibilityError", "WaitError", "Waiting", "When", "agent", "flock_type", "run_sync",
+]  # fmt: skip

@@ -1,0 +1,593 @@
+"""Flock: wires the ports to the core. The class that users enter."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import types
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from flock.core import match
+from flock.core.agent import Agent, AgentBuilder, freeze
+from flock.core.ambient import Ambient, acting, current, here
+from flock.core.board import BoardReader, sees
+from flock.core.clock import SystemClock, deadline
+from flock.core.components import ComponentRunner
+from flock.core.evaluate import Evaluator
+from flock.core.execute import Executor, Limits
+from flock.core.lifecycle import LifecycleManager
+from flock.core.publish import Envelope, Spine
+from flock.core.roster import Roster
+from flock.core.schedule import Scheduler
+from flock.core.signals import EventStream, Signals
+from flock.core.telemetry import Telemetry
+from flock.core.threads import Threads
+from flock.core.wait import Waiter
+from flock.engines import function
+from flock.engines.schema import SchemaEngine
+from flock.model.artifact import Artifact, Record
+from flock.model.collect import positive
+from flock.model.errors import ClosedError, ConfigurationError, FlockError, PublishError, VisibilityError, WaitError
+from flock.model.events import RunReport, RunStatus
+from flock.model.ledger import Commit, Offer, Query
+from flock.model.visibility import Visibility
+from flock.stores.url import open_store
+from flock.sync import run_sync
+from flock.topology import Finding, Graph, check, graph
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+    from pydantic import BaseModel
+
+    from flock.ports import Clock, Observer, OrchestratorComponent, Store
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+AgentName = str | Agent | AgentBuilder | Callable[..., Any]
+_DEFAULT_RUN = "default"
+_MARK = "__flock_agent__"
+
+
+class Flock:
+    """A board and the agents on it.
+
+    Everything named `async` is awaited on one event loop; `run` is for plain scripts. Use it as an async context
+    manager to shut down cleanly; without that it starts at first use.
+    """
+
+    def __init__(  # noqa: PLR0913 - what users may choose
+        self,
+        model: str | None = None,
+        *,
+        name: str | None = None,
+        store: str | Store | None = None,
+        max_concurrency: int | None = None,
+        max_pending: int | None = None,
+        max_depth: int = 1000,
+        max_activations: int | None = None,
+        clock: Clock | None = None,
+        components: Sequence[OrchestratorComponent] = (),
+        observers: Sequence[Observer] = (),
+        home: Literal["auto", "background", "caller"] = "auto",
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    ) -> None:
+        """Wire a board. Raises ConfigurationError for what can't work; starts nothing."""
+        self.name = name or _DEFAULT_RUN
+        self._model = model
+        self._default_engine = _default_engine(model)
+        self._home = home
+        self._loop_factory = loop_factory
+        self._clock: Clock = clock or SystemClock()
+        opened = open_store(store) if isinstance(store, str) else store
+        self._store: Store = opened if opened is not None else open_store("memory://")
+        limits = Limits(
+            max_depth=positive("max_depth", max_depth),
+            max_activations=None if max_activations is None else positive("max_activations", max_activations),
+            max_concurrency=None if max_concurrency is None else positive("max_concurrency", max_concurrency),
+        )
+        metrics = Telemetry(self._clock.new_id(), self.name)
+        self._metrics = metrics
+        self._roster = Roster()
+        self._signals = Signals(self._clock, metrics, observers)
+        self._spine = Spine(
+            store=self._store,
+            clock=self._clock,
+            roster=self._roster,
+            signals=self._signals,
+            metrics=metrics,
+            default_run=self.name,
+            max_pending=None if max_pending is None else positive("max_pending", max_pending),
+        )
+        self._threads = Threads(f"flock {self.name}")
+        self._handle = _Handle(self)
+        self.component_runner = ComponentRunner(components, self._signals)
+        evaluator = Evaluator(self._clock, self._signals, metrics)
+        self._executor = Executor(
+            self._spine, evaluator, self.component_runner, self._handle, self._threads, limits
+        )  # fmt: skip
+        self.scheduler = Scheduler(self._spine, self._executor)
+        self.lifecycle = LifecycleManager(self._spine, self.scheduler)
+        self._waiter = Waiter(self._spine, self.scheduler, self.lifecycle)
+        self._pending: dict[str, AgentBuilder] = {}
+        self._functions: dict[Callable[..., Any], str] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._gate: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._closed = False
+        if components:
+            self._spine.on_published = self._tell_published
+            self._spine.on_quiet = self._tell_idle
+
+    # ---- agents
+
+    @overload
+    def agent(self, name: str) -> AgentBuilder: ...
+    @overload
+    def agent(self, name: F) -> F: ...
+    def agent(self, name: str | F) -> AgentBuilder | F:
+        """Start declaring an agent by name, or make a function one: `@flock.agent`. It reserves its name at once."""
+        if isinstance(name, str):
+            return self._reserve(AgentBuilder(name))
+        builder = self._reserve(AgentBuilder(function.name_of(name)).calls(name))
+        try:
+            function.declare(builder.draft)
+        except ConfigurationError:
+            del self._pending[builder.draft.name]
+            raise
+        self._functions[name] = builder.draft.name
+        return name
+
+    def include(self, *sources: types.ModuleType | Callable[..., Any] | AgentBuilder) -> None:
+        """Register what modules declare with `@agent`, or single functions and builders."""
+        for source in sources:
+            found = list(vars(source).values()) if isinstance(source, types.ModuleType) else [source]
+            declared = [each for each in found if isinstance(each, AgentBuilder) or _is_marked(each)]
+            if not declared:
+                message = f"{getattr(source, '__name__', source)!r} declares no agents: mark functions with @agent"
+                raise ConfigurationError(message)
+            for each in declared:
+                if isinstance(each, AgentBuilder):
+                    self._reserve(each)
+                else:
+                    self.agent(each)
+
+    @property
+    def agents(self) -> Mapping[str, Agent]:
+        """The registered agents by name."""
+        self._freeze()
+        return types.MappingProxyType(self._roster.agents)
+
+    def get_agent(self, name: str) -> Agent:
+        """Give an agent; raises ConfigurationError that lists the known ones."""
+        self._freeze()
+        return self._roster.get(name)
+
+    def remove_agent(self, name: str) -> None:
+        """Let an agent go. What runs ends; what waits for it stays and goes on when an agent of that name is back."""
+        self._freeze()
+        self._roster.remove(name)
+        self.lifecycle.unwatch(name)
+        self._executor.forget(name)
+        self._functions = {fn: known for fn, known in self._functions.items() if known != name}
+
+    async def ready(self) -> None:
+        """Start, and register what was declared."""
+        await self._enter()
+
+    def check(self) -> list[Finding]:
+        """Look for what is probably a mistake in how the agents fit together."""
+        self._freeze()
+        return check(self._roster.agents.values())
+
+    def graph(self) -> Graph:
+        """Give the graph of types and agents, to draw or to save."""
+        self._freeze()
+        return graph(self._roster.agents.values())
+
+    # ---- publishing
+
+    async def publish(  # noqa: PLR0913 - the envelope
+        self,
+        obj: BaseModel | Mapping[str, Any] | Artifact,
+        *,
+        id: str | None = None,  # noqa: A002 - the envelope's word
+        correlation_id: str | None = None,
+        partition_key: str | None = None,
+        tags: Iterable[str] = (),
+        visibility: Visibility | None = None,
+    ) -> Artifact:
+        """Put one object on the board; returns when it is durable.
+
+        Raises PublishError for what is invalid or comes too late for a cancelled run; nothing is stored then. The same
+        `id` with the same content gives the stored artifact.
+        """
+        if self._loop is not asyncio.get_running_loop() or self._pending or self._closed:
+            await self._enter(publishing=True)
+        envelope = Envelope(id, correlation_id, partition_key, _tags(tags) if tags else _NO_TAGS, visibility)
+        committed = await self._spine.publish([self._spine.record(obj, envelope)])
+        return Artifact.of(committed.records[0])
+
+    async def publish_many(  # noqa: PLR0913
+        self,
+        objs: Iterable[BaseModel | Mapping[str, Any] | Artifact],
+        *,
+        id: Sequence[str] | None = None,  # noqa: A002
+        correlation_id: str | None = None,
+        partition_key: str | None = None,
+        tags: Iterable[str] = (),
+        visibility: Visibility | None = None,
+    ) -> list[Artifact]:
+        """Put several objects on the board in one commit: all or nothing. `id` takes one id per object."""
+        await self._enter(publishing=True)
+        several = list(objs)
+        ids: Sequence[str | None] = [None] * len(several) if id is None else list(id)
+        if len(ids) != len(several) or isinstance(id, str):
+            message = f"publish_many takes one id per object: {len(several)} objects, {len(ids)} ids"
+            raise PublishError(message)
+        records = [
+            self._spine.record(obj, Envelope(key, correlation_id, partition_key, _tags(tags), visibility))
+            for obj, key in zip(several, ids, strict=True)
+        ]
+        if not records:
+            return []
+        committed = await self._spine.publish(records)
+        return [Artifact.of(record) for record in committed.records]
+
+    # ---- direct use
+
+    async def invoke(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401, ASYNC109
+        """Run one agent once with exactly these inputs and give its outputs; raises what it raised.
+
+        The inputs are published for every other agent, unless they are on the board. Past gates and predicates, but
+        not past visibility, retry and timeout. A TimeoutError or cancellation cancels the activation.
+        """
+        await self._enter()
+        async with self._some_run(f"invoke {self._named(agent)}"):
+            return await self._invoke(agent, inputs, timeout)
+
+    async def arun(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401, ASYNC109
+        """Invoke, then wait until that run is idle; gives the agent's outputs."""
+        await self._enter()
+        actor, ambient = acting(self._spine), here(self._spine)
+        if actor is not None and ambient is actor:
+            message = "an agent can't wait for its own run: use invoke, or open a traced_run() around arun"
+            raise WaitError(message)
+        async with self._some_run(f"run {self._named(agent)}"), deadline(self._clock, timeout):
+            outputs = await self._invoke(agent, inputs, None)
+            await self._waiter.idle(timeout=None, run=None, drain=False)
+            return outputs
+
+    def run(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401
+        """Do what `arun` does, from code without an event loop; raises SyncInLoopError inside one."""
+
+        async def whole() -> list[Artifact]:
+            return await self.arun(agent, *inputs, timeout=timeout)
+
+        return run_sync(whole)
+
+    async def ask(self, obj: Any, returns: type[T], timeout: float | None = None) -> T:  # noqa: ANN401, ASYNC109
+        """Publish in a run of its own and give the first artifact of a type from that run, never the asked one.
+
+        Raises AgentFailedError with the first Failure, WaitError with what waits when the run goes idle without an
+        answer, TimeoutError; a timeout or cancellation cancels that run.
+        """
+        await self._enter(publishing=True)
+        run = self._clock.new_id()
+        try:
+            async with self.traced_run(f"ask {returns.__name__}", correlation_id=run), deadline(self._clock, timeout):
+                async with self._waiter.lent():
+                    asked = await self.publish(obj, correlation_id=run)
+                    return await self._waiter.answer(run, returns, asked.id)
+        except (TimeoutError, asyncio.CancelledError):
+            await self.scheduler.cancel_run(run)
+            raise
+
+    # ---- waiting
+
+    async def run_until_idle(
+        self, *, timeout: float | None = None, correlation_id: str | None = None, drain: bool = False  # noqa: ASYNC109
+    ) -> RunReport:
+        """Wait until no work is left: in the ambient `traced_run` if there is one, else on the whole board.
+
+        After `timeout` seconds the report says `idle=False` and work goes on. `drain` flushes partial batches.
+        """
+        await self._enter()
+        return await self._waiter.idle(timeout=timeout, run=correlation_id, drain=drain)
+
+    async def run_until(self, condition: object, *, timeout: float | None = None) -> bool:  # noqa: ASYNC109
+        """Wait until an Until condition holds; False after the timeout, or when nothing could make it true any more."""
+        await self._enter()
+        return await self._waiter.until(condition, timeout=timeout)
+
+    async def status(self, correlation_id: str) -> RunStatus:
+        """Say where a run stands."""
+        await self._enter()
+        return await self._waiter.status(correlation_id)
+
+    async def cancel(self, correlation_id: str) -> int:
+        """End one run for good; gives how many activations ended."""
+        await self._enter()
+        return await self.scheduler.cancel_run(correlation_id)
+
+    def stream(
+        self, *types: type[BaseModel], correlation_id: str | None = None, since: int | None = None
+    ) -> AsyncIterator[Artifact]:
+        """Give artifacts as they are committed from this call on (or after a sequence), until shutdown."""
+        cursor = self._spine.last_sequence if since is None else since
+
+        async def follow() -> AsyncIterator[Artifact]:
+            if not self._closed:
+                await self._enter()
+            async for artifact in self._waiter.follow(types, correlation_id, cursor):
+                yield artifact
+
+        return follow()
+
+    def events(self, *, capacity: int = 1000) -> EventStream:
+        """Give what happens from this call on; of what a slow reader misses the count is told."""
+        return self._signals.stream(positive("events(capacity=...)", capacity))
+
+    # ---- runs
+
+    @asynccontextmanager
+    async def traced_run(self, name: str = "workflow", *, correlation_id: str | None = None) -> AsyncIterator[Span]:
+        """Make a run the ambient one: what is published inside belongs to it. Leaving it neither waits nor cancels."""
+        await self._enter()
+        level = Ambient(self._spine, correlation_id or self._clock.new_id(), current.get())
+        token = current.set(level)
+        try:
+            with self._metrics.workflow(name, level.run) as span:
+                yield span
+        finally:
+            current.reset(token)
+
+    @property
+    def correlation_id(self) -> str:
+        """The run that a publish would join here and now."""
+        ambient = here(self._spine)
+        return self.name if ambient is None else ambient.run
+
+    # ---- life
+
+    @property
+    def store(self) -> BoardReader:
+        """Reads of the board, as its operator: everything."""
+        return BoardReader(self._store, self._clock, self._roster.types)
+
+    async def __aenter__(self) -> Flock:
+        """Start."""
+        await self._enter()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Shut down."""
+        await self.shutdown()
+
+    async def shutdown(self, *, grace: float = 5.0) -> RunReport:
+        """Stop intake, let running activations end for `grace` seconds, then cancel them; flushes and loses nothing.
+
+        The report says what waits. A second call gives a report and does nothing.
+        """
+        if self._closed:
+            return RunReport(idle=True)
+        if self._loop is not asyncio.get_running_loop():
+            await self._enter()
+        self._closed = True
+        started = self._clock.now()
+        await self.component_runner.notify("on_shutdown", self._handle)
+        await self.lifecycle.shutdown()
+        stuck = await self.scheduler.stop(grace)
+        await self.lifecycle.shutdown()
+        work = await self._store.work()
+        report = await self._waiter.report(None, idle=not work, duration=self._clock.now() - started)
+        self._waiter.closed = True
+        self._signals.end_streams()
+        self._signals.quiet.wake()
+        self._threads.close()
+        await self._store.close()
+        if stuck:
+            message = f"bodies of these agents did not stop and were left behind: {', '.join(stuck)}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        if work and self._store.forgets:
+            message = f"the memory store is left with {work} open activations or batches, which end with this process"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return report
+
+    # ---- inside
+
+    async def _enter(self, *, publishing: bool = False) -> None:
+        """Start on the running loop if need be, and register what was declared since."""
+        if self._closed and not (publishing and acting(self._spine) is not None):
+            message = f"Flock {self.name!r} is closed"
+            raise ClosedError(message)
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._gate is None or self._gate[0] is not loop:
+                self._gate = (loop, asyncio.Lock())
+            async with self._gate[1]:
+                if self._loop is not loop:
+                    await self._adopt(loop)
+        if self._pending:
+            await self._register(self._freeze())
+
+    async def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Work on this loop; what another loop left running runs again."""
+        if self._loop is not None and not self._loop.is_closed():
+            message = f"Flock {self.name!r} works on another event loop, which is still open: use it from there"
+            raise FlockError(message)
+        again = self._loop is not None
+        self._executor.reset()
+        self.scheduler.adopt()
+        self.lifecycle.disarm()
+        opened = await self._store.open(self._clock)
+        self._loop = loop
+        self._spine.last_sequence = (await self._store.progress()).sequence
+        self.lifecycle.listen()
+        self.lifecycle.rearm(opened.due)
+        if not again:
+            await self._register(self._freeze())
+            await self.component_runner.notify("on_initialize", self._handle)
+        await self.scheduler.claim()
+
+    def _reserve(self, builder: AgentBuilder) -> AgentBuilder:
+        name = builder.draft.name
+        if self._pending.get(name) is builder:
+            return builder
+        if name in self._pending or name in self._roster.agents:
+            message = f"there is an agent named {name!r} already"
+            raise ConfigurationError(message)
+        self._pending[name] = builder
+        return builder
+
+    def _freeze(self) -> list[Agent]:
+        """Make agents of what was declared; a declaration that can't work is dropped and raises."""
+        frozen = []
+        while self._pending:
+            name, builder = next(iter(self._pending.items()))
+            del self._pending[name]
+            draft = builder.draft
+            if not draft.engines:
+                function.declare(draft)
+            elif draft.function is not None and not isinstance(draft.engines[0], function.FunctionEngine):
+                message = f"agent {name!r} has both calls(fn) and with_engines(...): choose one"
+                raise ConfigurationError(message)
+            if not draft.engines:
+                draft.engines = (_engine_for(draft.model, name, self._default_engine),)
+            agent = freeze(draft)
+            self._roster.add(agent)
+            frozen.append(agent)
+        self._unwatched = [*getattr(self, "_unwatched", []), *frozen]
+        return frozen
+
+    async def _register(self, _: object) -> None:
+        """Start the schedules and replays of new agents."""
+        fresh, self._unwatched = self._unwatched, []
+        if any(agent.schedule is not None for agent in fresh):
+            timers = await self._store.timers()
+            for agent in fresh:
+                self.lifecycle.watch(agent, timers.get(agent.name))
+        for agent in fresh:
+            if any(subscription.replay for subscription in agent.subscriptions):
+                await self._replay(agent)
+        if fresh:
+            await self.scheduler.claim()
+
+    async def _replay(self, agent: Agent) -> None:
+        """Offer an agent that came late what is on the board."""
+        late = {subscription.id for subscription in agent.subscriptions if subscription.replay}
+        entries = [entry for entry in match.entries_of(agent) if entry.target.subscription in late]
+        offers: list[Offer] = []
+        rejections: list[match.Rejection] = []
+        for record in await self._store.query(Query()):
+            found = match.route(type(record.snapshot), entries)
+            match.match(found, record, offers, rejections)
+        replayed = [offer._replace(replayed=True) for offer in offers]
+        committed = await self._store.commit(Commit(offers=replayed, limits=self._roster.limits))
+        await self._spine.dispatch(committed)
+
+    @asynccontextmanager
+    async def _some_run(self, name: str) -> AsyncIterator[None]:
+        """Stay in the ambient run, or open one."""
+        if here(self._spine) is not None:
+            yield
+            return
+        async with self.traced_run(name):
+            yield
+
+    async def _invoke(self, agent: AgentName, inputs: tuple[Any, ...], timeout: float | None) -> list[Artifact]:  # noqa: ASYNC109
+        who = self._roster.get(self._named(agent))
+        if who.subscriptions and all(subscription.mode == "events" for subscription in who.subscriptions):
+            message = f"agent {who.name!r} is declared mode='events': it can't be invoked"
+            raise ConfigurationError(message)
+        records: list[Record] = []
+        for each in inputs:
+            stored = await self._store.get([each.id]) if isinstance(each, Artifact) and each.sequence else ()
+            records.append(stored[0] if stored else self._spine.record(each, Envelope()))
+        now = self._clock.now()
+        for record in records:
+            if not sees(who.identity, record, now):
+                message = f"agent {who.name!r} may not see {record.type} {record.id}"
+                raise VisibilityError(message)
+        fresh = [record for record in records if not record.sequence]
+        async with self._waiter.lent(), deadline(self._clock, timeout):
+            made = await self.scheduler.direct(who, fresh, tuple(records), self.correlation_id)
+        return [Artifact.of(record) for record in made]
+
+    def _named(self, agent: AgentName) -> str:
+        if isinstance(agent, str):
+            return agent
+        if isinstance(agent, Agent):
+            return agent.name
+        if isinstance(agent, AgentBuilder):
+            return agent.draft.name
+        return self._functions.get(agent) or function.name_of(agent)
+
+    async def _tell_published(self, records: Sequence[Record]) -> None:
+        for record in records:
+            await self.component_runner.notify("on_artifact_published", self._handle, Artifact.of(record))
+
+    def _tell_idle(self) -> None:
+        async def tell() -> None:
+            if not await self._store.work():
+                await self.component_runner.notify("on_idle", self._handle)
+
+        if not self._closed:
+            self.scheduler.spawn(tell())
+
+    def __repr__(self) -> str:
+        """Name it and its agents."""
+        return f"<Flock {self.name!r} with {len(self._roster.agents) + len(self._pending)} agents>"
+
+
+class _Handle:
+    """What an orchestrator's components may do."""
+
+    def __init__(self, owner: Flock) -> None:
+        self._owner = owner
+
+    @property
+    def store(self) -> BoardReader:
+        return self._owner.store
+
+    async def publish(self, obj: Any, **envelope: Any) -> Artifact:  # noqa: ANN401
+        return await self._owner.publish(obj, **envelope)
+
+    async def cancel(self, correlation_id: str) -> int:
+        return await self._owner.cancel(correlation_id)
+
+
+def agent(name: F | str) -> F | AgentBuilder:
+    """Mark a module's function as an agent for `flock.include(module)`, or start a builder by name."""
+    if isinstance(name, str):
+        return AgentBuilder(name)
+    setattr(name, _MARK, True)
+    return name
+
+
+def _is_marked(each: object) -> bool:
+    return callable(each) and getattr(each, _MARK, False) is True
+
+
+_NO_TAGS: frozenset[str] = frozenset()
+
+
+def _tags(tags: Iterable[str]) -> frozenset[str]:
+    return frozenset({tags} if isinstance(tags, str) else tags)
+
+
+def _default_engine(model: str | None) -> SchemaEngine | None:
+    return None if model is None else _engine_for(model, "the Flock", None)
+
+
+def _engine_for(model: str | None, name: str, default: SchemaEngine | None) -> SchemaEngine:
+    if model == "test":
+        return SchemaEngine()
+    if model is not None:
+        message = f'model {model!r} of {name} needs an LLM engine: pip install "flock-board[llm]" once it is released'
+        raise ConfigurationError(message)
+    if default is None:
+        message = f'agent {name!r} has no engine: give it calls(fn) or with_engines(...), or use Flock("test")'
+        raise ConfigurationError(message)
+    return default

@@ -1,0 +1,70 @@
+"""The system's clock: the one module that asks for time, ids and chance."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from flock.ports import Clock
+
+
+class SystemClock:
+    """Wall time read once, then monotonic time: it never goes back, whatever happens to the machine's clock."""
+
+    __slots__ = ("_offset",)
+
+    def __init__(self) -> None:
+        """Read the wall."""
+        self._offset = time.time() - time.monotonic()
+
+    def now(self) -> float:
+        """Give UTC seconds."""
+        return self._offset + time.monotonic()
+
+    def advance_to(self, at_least: float) -> None:
+        """Never be behind this time again."""
+        self._offset += max(0.0, at_least - self.now())
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        """Call back on the running loop."""
+        return asyncio.get_running_loop().call_later(max(0.0, when - self.now()), callback)
+
+    def new_id(self) -> str:
+        """Give 128 random bits as hexadecimal digits."""
+        return os.urandom(16).hex()
+
+    def random(self) -> float:
+        """Give a number from 0 up to 1."""
+        return random.random()
+
+
+async def pause(clock: Clock, seconds: float) -> None:
+    """Wait on a clock."""
+    woken = asyncio.get_running_loop().create_future()
+    handle = clock.call_at(clock.now() + seconds, lambda: woken.done() or woken.set_result(None))
+    try:
+        await woken
+    finally:
+        handle.cancel()
+
+
+@asynccontextmanager
+async def deadline(clock: Clock, seconds: float | None) -> AsyncIterator[asyncio.Timeout]:
+    """Cancel the body after so many seconds of a clock and turn that into TimeoutError; None never does."""
+    async with asyncio.timeout(None) as scope:
+        loop = asyncio.get_running_loop()
+        if seconds is None:
+            yield scope
+            return
+        handle = clock.call_at(clock.now() + seconds, lambda: None if scope.expired() else scope.reschedule(loop.time()))
+        try:
+            yield scope
+        finally:
+            handle.cancel()

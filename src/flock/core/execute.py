@@ -1,0 +1,411 @@
+"""Executing one activation: hooks, engines, outputs, and the one commit that ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flock.core import telemetry
+from flock.core.ambient import Ambient, current
+from flock.core.board import BoardReader, sees
+from flock.core.components import ComponentRunner
+from flock.core.evaluate import Evaluator, late
+from flock.core.outputs import Heritage, check_counts, heritage, items_of, records_of, result_of
+from flock.core.publish import Spine, unheard
+from flock.core.slots import Slots, Turn
+from flock.core.telemetry import ActivationSpan, Counter, Firing
+from flock.model.artifact import Artifact, Record
+from flock.model.context import Context
+from flock.model.errors import LimitExceeded, Stale, StoreError
+from flock.model.evaluation import FAILURE, EvalInputs, EvalResult
+from flock.model.ledger import Commit, Lease, Settle
+
+if TYPE_CHECKING:
+    from flock.core.agent import Agent
+    from flock.core.threads import Threads
+    from flock.model.evaluation import OutputGroup
+    from flock.model.ledger import Activation
+    from flock.ports import BoardHandle
+
+logger = logging.getLogger("flock")
+_FIRST_DEFERRAL, _LAST_DEFERRAL = 0.05, 5.0  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How deep and how often agents may fire, and how many chains may run at once on this Flock."""
+
+    max_depth: int
+    max_activations: int | None
+    max_concurrency: int | None
+
+
+class Executor:
+    """Runs activations that this process has leased."""
+
+    def __init__(  # noqa: PLR0913 - the parts that meet here
+        self,
+        spine: Spine,
+        evaluator: Evaluator,
+        components: ComponentRunner,
+        board: BoardHandle,
+        threads: Threads,
+        limits: Limits,
+    ) -> None:
+        """Meet the parts; `on_end` and `on_lend` are set by who schedules."""
+        self._spine = spine
+        self._clock = spine.clock
+        self._signals = spine.signals
+        self._metrics = spine.metrics
+        self._evaluator = evaluator
+        evaluator.on_stuck = self._stuck
+        self._components = components
+        self._board = board
+        self._threads = threads
+        self._limits = limits
+        self._readers: dict[str, BoardReader] = {}
+        self.on_end: Callable[[Activation, list[Record], BaseException | None], None] = _ignore
+        self.on_lend: Callable[[str, int], None] = _ignore
+        self.on_abandon: Callable[[Lease, Any], None] = _ignore
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the slots of a loop that is gone."""
+        count = self._limits.max_concurrency
+        self._everyone = None if count is None else Slots(count)
+        self._slots: dict[str, Slots] = {}
+
+    def forget(self, agent: str) -> None:
+        """Forget an agent that was removed."""
+        self._slots.pop(agent, None)
+        self._readers.pop(agent, None)
+
+    async def run(self, lease: Lease) -> None:
+        """Run one attempt to its end; the body of an activation's task."""
+        activation = lease.activation
+        agent = self._spine.roster.agents.get(activation.agent)
+        if agent is None:
+            await self._spine.store.release(lease)
+            return
+        heir = heritage(activation)
+        turn = self._turn(agent, activation)
+        current.set(
+            Ambient(
+                self._spine, activation.run, None, activation.id, agent.name, activation.inputs, heir.depth, turn,
+                self._threads,
+            )  # fmt: skip
+        )
+        span = self._metrics.start_activation(_firing(agent, lease)) if telemetry.active() else None
+        error: BaseException | None = None
+        try:
+            error = await self._attempt(agent, lease, heir, turn, span)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            if span is not None:
+                self._metrics.end_activation(span, error)
+
+    # ---- one attempt
+
+    async def _attempt(
+        self, agent: Agent, lease: Lease, heir: Heritage, turn: Turn, span: ActivationSpan | None
+    ) -> BaseException | None:
+        activation = lease.activation
+        ctx = Context(lease, agent, [Artifact.of(record) for record in activation.inputs], self._reader(agent))
+        if span is not None:
+            ctx.span = span.span
+            self._metrics.record_inputs(span, [record.snapshot for record in activation.inputs])
+        hooks = ComponentRunner(agent.components, self._signals, agent=agent.name) if agent.components else None
+        if self._signals.listened:
+            self._tell("started", activation)
+        try:
+            if self._components.components and await self._held_back(agent, lease, ctx):
+                return None
+            commit = await self._perform(agent, lease, ctx, heir, turn, hooks)
+            committed = await self._spine.settle(commit)
+            await self._succeeded(agent, ctx, list(committed.records), hooks, span)
+        except asyncio.CancelledError:
+            await self._interrupted(lease)
+            raise
+        except Stale:
+            self._signals.dropped("dropped", "late result discarded", agent=agent.name, run=activation.run)
+        except Exception as error:  # noqa: BLE001 - the guard of activations: each error becomes one outcome
+            await self._failed(agent, lease, error)
+            if hooks is not None:
+                await hooks.notify("on_error", agent, ctx, error)
+            return error
+        except BaseException:
+            await self._spine.store.release(lease)
+            raise
+        finally:
+            if hooks is not None:
+                await hooks.notify("on_terminate", agent, ctx)
+        return None
+
+    async def _perform(
+        self, agent: Agent, lease: Lease, ctx: Context, heir: Heritage, turn: Turn, hooks: ComponentRunner | None
+    ) -> Commit:
+        self._check_limits(agent, lease.activation)
+        inputs = EvalInputs(ctx.artifacts, ctx.state, _groups(lease.activation))
+        if agent.context is not None:
+            ctx.state["context"] = await self._context(agent, ctx)
+        if hooks is not None:
+            await hooks.notify("on_initialize", agent, ctx)
+            inputs.artifacts = await hooks.transform("on_pre_consume", list, inputs.artifacts, agent, ctx)
+            inputs = await hooks.transform("on_pre_evaluate", EvalInputs, inputs, agent, ctx)
+        records: list[Record] = []
+        if agent.streams:
+            await self._stream(agent, lease, ctx, inputs, heir, turn)
+        else:
+            for group in agent.outputs:
+                result = await self._evaluate(agent, ctx, inputs, group, turn)
+                if hooks is not None:
+                    result = result_of(result, agent)
+                    result = await hooks.transform("on_post_evaluate", EvalResult, result, agent, ctx, inputs)
+                items = items_of(result)
+                if group.fan_out is not None:
+                    check_counts([type(_payload(item)) for item in items], agent, group)
+                if items:
+                    made, filtered = records_of(items, agent, group, heir, self._clock, len(records), self._metrics.traceparent())
+                    records += made
+                    self._tell_filtered(agent, ctx, filtered)
+        offers = self._spine.route(records) if records else []
+        return Commit(
+            records=records, offers=offers, lease=lease, settle=_DONE, limits=self._spine.roster.limits
+        )  # fmt: skip
+
+    async def _evaluate(self, agent: Agent, ctx: Context, inputs: EvalInputs, group: OutputGroup, turn: Turn) -> Any:  # noqa: ANN401
+        if agent.best_of == 1:
+            return await self._evaluator.turn(agent, ctx, inputs, group, turn)
+
+        def fresh() -> EvalInputs:
+            return EvalInputs(
+                [Artifact.of(artifact.record) for artifact in inputs.artifacts],
+                {},
+                [tuple([Artifact.of(artifact.record) for artifact in each]) for each in inputs.groups],
+            )
+
+        return await self._evaluator.best(agent, ctx, group, fresh, lambda: self._turn(agent, ctx.activation))
+
+    async def _stream(
+        self, agent: Agent, lease: Lease, ctx: Context, inputs: EvalInputs, heir: Heritage, turn: Turn
+    ) -> None:
+        """Commit each yield at once as the next slot; slots that an earlier attempt committed stay as they are."""
+        group = agent.outputs[0]
+
+        async def body(agent: Agent, ctx: Context, inputs: EvalInputs, group: OutputGroup, _: object) -> None:
+            kinds: list[type] = []
+            stream = await agent.engines[0].evaluate(agent, ctx, inputs, group)
+            try:
+                async for item in stream:
+                    for each in items_of(item):
+                        made, filtered = records_of([each], agent, group, heir, self._clock, len(kinds), self._metrics.traceparent())
+                        kinds.append(type(_payload(each)))
+                        self._tell_filtered(agent, ctx, filtered)
+                        offers = self._spine.route(made)
+                        limits = self._spine.roster.limits
+                        await self._spine.settle(Commit(records=made, offers=offers, lease=lease, limits=limits))
+            finally:
+                await stream.aclose()
+            check_counts(kinds, agent, group)
+
+        await self._evaluator.turn(agent, ctx, inputs, group, turn, body=body)
+
+    # ---- how it ends
+
+    async def _succeeded(
+        self, agent: Agent, ctx: Context, records: list[Record], hooks: ComponentRunner | None, span: ActivationSpan | None
+    ) -> None:
+        if span is not None:
+            self._metrics.record_outputs(span, [record.snapshot for record in records])
+            self._metrics.count(Counter.ACTIVATIONS, agent=agent.name, outcome="succeeded")
+        if self._signals.listened:
+            self._tell("finished", ctx.activation)
+        self.on_end(ctx.activation, records, None)
+        if hooks is not None:
+            await hooks.notify("on_post_publish", agent, ctx, [Artifact.of(record) for record in records])
+
+    async def _failed(self, agent: Agent, lease: Lease, error: Exception) -> None:
+        """Settle an attempt that raised: try again later, or fail with a Failure in the same commit."""
+        activation, policy = lease.activation, agent.retry
+        text = f"{type(error).__name__}: {error}"
+        again = lease.attempt < policy.attempts and isinstance(error, policy.on) and not isinstance(error, LimitExceeded)
+        records: list[Record] = []
+        if again:
+            settle = Settle("retry", policy.pause(lease.attempt, self._clock.random()), text)
+        else:
+            settle = Settle("failed", 0.0, text)
+            if not _failing(activation):
+                records = [
+                    self._spine.failure(
+                        agent.name, error, activation.inputs, activation.run, activation=activation.id,
+                        attempts=lease.attempt,
+                    )  # fmt: skip
+                ]
+        offers = self._spine.route(records)
+        commit = Commit(records=records, offers=offers, lease=lease, settle=settle, limits=self._spine.roster.limits)
+        try:
+            await self._spine.settle(commit)
+        except Stale:
+            return
+        except StoreError:
+            logger.exception("activation %s of %s failed and can't be settled", activation.id, agent.name)
+            return
+        self._tell_failed(agent, activation, error, again=again)
+        if again:
+            return
+        if records:
+            unheard(records[0], offers)
+        self.on_end(activation, records, error)
+
+    def _tell_failed(self, agent: Agent, activation: Activation, error: Exception, *, again: bool) -> None:
+        self._metrics.count(Counter.ACTIVATIONS, agent=agent.name, outcome="retried" if again else "failed")
+        if not again and _failing(activation):
+            logger.error("%s raised while it handled a Failure", agent.name, exc_info=error)
+        if not again and isinstance(error, LimitExceeded):
+            self._signals.dropped(
+                "limited", str(error), agent=agent.name, run=activation.run,
+                artifacts=tuple(record.id for record in activation.inputs),
+            )  # fmt: skip
+        self._tell("retried" if again else "failed", activation, error=error)
+
+    async def _interrupted(self, lease: Lease) -> None:
+        """End or give back an attempt that was cancelled: given back when the task was, ended when the body chose so."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            await self._spine.store.release(lease)
+            return
+        limits = self._spine.roster.limits
+        try:
+            await self._spine.settle(Commit(lease=lease, settle=Settle("cancelled"), limits=limits))
+        except Stale:
+            return
+        self._tell("cancelled", lease.activation)
+        self.on_end(lease.activation, [], asyncio.CancelledError(f"{lease.activation.agent} cancelled itself"))
+
+    def _stuck(self, agent: Agent, ctx: Context) -> None:
+        """Settle an attempt whose body ignores that its time is over; what it still gives is discarded."""
+        lease = Lease(ctx.activation, ctx.activation.epoch, ctx.attempt)
+        self.on_abandon(lease, self._failed(agent, lease, late(agent)))
+
+    # ---- around it
+
+    async def _held_back(self, agent: Agent, lease: Lease, ctx: Context) -> bool:
+        """Ask the orchestrator's components; SKIP and DEFER settle the attempt."""
+        decision = "CONTINUE"
+        async for _, answer in self._components.run_hook("on_before_schedule", self._board, agent, ctx.artifacts):
+            if decision == "CONTINUE" and answer in {"SKIP", "DEFER"}:
+                decision = answer
+        if decision == "CONTINUE":
+            for hook in ("on_collect_artifacts", "on_before_agent_schedule", "on_agent_scheduled"):
+                await self._components.notify(hook, self._board, agent, ctx.artifacts)
+            return False
+        activation = lease.activation
+        delay = min(_LAST_DEFERRAL, _FIRST_DEFERRAL * 2**activation.deferrals)
+        settle = Settle("skipped") if decision == "SKIP" else Settle("defer", delay)
+        await self._spine.settle(Commit(lease=lease, settle=settle, limits=self._spine.roster.limits))
+        self._tell("skipped" if decision == "SKIP" else "deferred", activation)
+        if decision == "SKIP":
+            self._metrics.count(Counter.ACTIVATIONS, agent=agent.name, outcome="skipped")
+            self.on_end(activation, [], None)
+        return True
+
+    async def _context(self, agent: Agent, ctx: Context) -> Sequence[Artifact]:
+        """Ask the agent's context provider; what the agent may not see is left out whatever it gives."""
+        provider = agent.context
+        if provider is None:
+            return ()
+        try:
+            given = provider(ctx)
+            if inspect.isawaitable(given):
+                given = await given
+            now = self._clock.now()
+            return [artifact for artifact in given if sees(agent.identity, artifact.record, now)]
+        except Exception as error:  # noqa: BLE001 - the guard of providers
+            self._signals.hook_failed("context provider", error, agent=agent.name, run=ctx.correlation_id)
+            return ()
+
+    def _check_limits(self, agent: Agent, activation: Activation) -> None:
+        depth = max((record.depth for record in activation.inputs), default=0)
+        most = self._limits.max_activations
+        # The first Failure beyond the limit may still be handled; what its handler publishes may not go on.
+        slack = 2 if _failing(activation) else 0
+        if depth > self._limits.max_depth + slack:
+            message = f"{agent.name!r} would run at depth {depth}: max_depth={self._limits.max_depth}; is there a loop?"
+            raise LimitExceeded(message)
+        if most is not None and activation.ordinal > most:
+            message = f"{agent.name!r} has had {most} activations in run {activation.run!r}: max_activations={most}"
+            raise LimitExceeded(message)
+
+    def _turn(self, agent: Agent, activation: Activation) -> Turn:
+        slots = self._slots.get(agent.name)
+        if slots is None:
+            slots = self._slots[agent.name] = Slots(agent.max_concurrency)
+        return Turn(slots, self._everyone, activation.priority, self.on_lend, agent.name)
+
+    def _reader(self, agent: Agent) -> BoardReader:
+        reader = self._readers.get(agent.name)
+        if reader is None:
+            types = self._spine.roster.types
+            reader = self._readers[agent.name] = BoardReader(self._spine.store, self._clock, types, agent.identity)
+        return reader
+
+    def _tell(self, kind: Any, activation: Activation, *, error: BaseException | None = None) -> None:  # noqa: ANN401
+        self._signals.emit(
+            kind, run=activation.run, agent=activation.agent, activation=activation.id,
+            artifacts=tuple([record.id for record in activation.inputs]), error=error,
+        )  # fmt: skip
+
+    def _tell_filtered(self, agent: Agent, ctx: Context, filtered: Sequence[Any]) -> None:
+        for each in filtered:
+            reason = f"output {each.type} did not pass publishes(where=...)"
+            self._signals.dropped(
+                "dropped", reason, agent=agent.name, run=ctx.correlation_id, activation=ctx.activation_id
+            )
+
+
+_DONE = Settle("done")
+
+
+def _failing(activation: Activation) -> bool:
+    return any(record.type == FAILURE for record in activation.inputs)
+
+
+def _payload(item: Any) -> object:  # noqa: ANN401 - a model or an artifact
+    return item.record.snapshot if isinstance(item, Artifact) else item
+
+
+def _groups(activation: Activation) -> list[tuple[Artifact, ...]]:
+    return [tuple([Artifact.of(record) for record in group]) for group in activation.groups]
+
+
+def _firing(agent: Agent, lease: Lease) -> Firing:
+    activation = lease.activation
+    latest = max(activation.inputs, key=_sequence, default=None)
+    return Firing(
+        agent=agent.name,
+        correlation_id=activation.run,
+        activation_id=activation.id,
+        description=agent.description or None,
+        attempt=lease.attempt,
+        choice_count=agent.best_of,
+        trigger=activation.trigger,
+        parent=activation.trace_context or (None if latest is None else latest.trace_context),
+        links=[record.trace_context for record in activation.inputs if record is not latest],
+    )
+
+
+def _sequence(record: Record) -> int:
+    return record.sequence
+
+
+def _ignore(*_: object) -> None:
+    return
+
+
+__all__ = ["Executor", "Limits"]

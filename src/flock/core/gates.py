@@ -1,0 +1,180 @@
+"""Collecting as one pure function: what a gate, join, batch or hold does when something arrives or time passes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import uuid
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+from flock.model.artifact import Record
+from flock.model.collect import Batch, Gather, Hold, Stage
+from flock.model.conditions import holds, leaves
+
+Group = tuple[Record, ...]
+Counts = tuple[int, ...]
+
+
+class Arrival(NamedTuple):
+    """One item in a row: when it came (UTC seconds), as which of its subscription, and the groups that it carries."""
+
+    at: float
+    position: int
+    groups: tuple[Group, ...]
+
+
+class Row(Protocol):
+    """What one stage holds under one key, as the reducer reads it: lengths and heads of queues, and counters."""
+
+    @property
+    def slots(self) -> Sequence[Sequence[Arrival]]:
+        """A FIFO queue per slot."""
+        ...
+
+    @property
+    def counters(self) -> Sequence[int]:
+        """One count per tally of the stage's condition."""
+        ...
+
+
+class Step(NamedTuple):
+    """What to do with a row: drop so many heads of each slot, hold the arrival, then fire heads, group by group.
+
+    `due` is when the row next changes by itself.
+    """
+
+    drop: Counts = ()
+    fire: tuple[Counts, ...] = ()
+    due: float | None = None
+
+
+_NOTHING: Final = Step()
+
+
+def reduce(spec: Stage, row: Row, slot: int | None, position: int, now: float) -> Step:
+    """Decide what a row does when an item arrives in a slot, or (slot None) when time has passed or a counter moved.
+
+    Pure: it reads the row and changes nothing, costs the same for any length of a queue, and gives the same answer in
+    every process. `position` is that of the newest item of the subscription.
+    """
+    match spec:
+        case Gather():
+            return _gather(spec, row, slot, position, now)
+        case Batch():
+            return _batch(spec, row, slot, now)
+        case Hold():
+            return _hold(spec, row, slot)
+
+
+def _gather(spec: Gather, row: Row, slot: int | None, position: int, now: float) -> Step:
+    windowed = spec.within is not None or spec.last is not None
+    drop = tuple([_expired(spec, queue, position, now) for queue in row.slots]) if windowed else ()
+    left = [len(queue) - (drop[k] if drop else 0) for k, queue in enumerate(row.slots)]
+    if slot is not None:
+        left[slot] += 1
+    fires = slot is not None and all(have >= need for have, need in zip(left, spec.need, strict=True))
+    if spec.within is None:
+        return Step(drop, (spec.need,) if fires else ())
+    starts = []
+    for k, queue in enumerate(row.slots):
+        head = drop[k] + (spec.need[k] if fires else 0)
+        if head < len(queue):
+            starts.append(queue[head].at)
+        elif k == slot and head == len(queue):
+            starts.append(now)
+    return Step(drop, (spec.need,) if fires else (), min(starts) + spec.within if starts else None)
+
+
+def _expired(spec: Gather, queue: Sequence[Arrival], position: int, now: float) -> int:
+    count = 0
+    for item in queue:
+        old = (spec.within is not None and item.at + spec.within <= now) or (
+            spec.last is not None and position - item.position > spec.last
+        )
+        if not old:
+            break
+        count += 1
+    return count
+
+
+def _batch(spec: Batch, row: Row, slot: int | None, now: float) -> Step:
+    queue = row.slots[0]
+    waiting = len(queue)
+    due = None if spec.timeout is None or not waiting else queue[0].at + spec.timeout
+    if due is not None and due <= now:
+        again = None if slot is None or spec.timeout is None else now + spec.timeout
+        return Step((), ((waiting,),), again)
+    if slot is None:
+        return Step((), (), due)
+    if spec.size is not None and waiting + 1 >= spec.size:
+        return Step((), ((waiting + 1,),))
+    if spec.timeout is None:
+        return _NOTHING
+    return Step((), (), now + spec.timeout if due is None else due)
+
+
+def _hold(spec: Hold, row: Row, slot: int | None) -> Step:
+    counts = dict(zip(leaves(spec.condition), row.counters, strict=True))
+    if not holds(spec.condition, counts):
+        return _NOTHING
+    return Step((), ((1,),) * (len(row.slots[0]) + (slot is not None)))
+
+
+def flush(spec: Stage, row: Row) -> Step:
+    """Fire a partial batch; other stages keep what they hold."""
+    waiting = len(row.slots[0])
+    return Step((), ((waiting,),)) if isinstance(spec, Batch) and waiting else _NOTHING
+
+
+def merge(spec: Stage, taken: Sequence[Sequence[Arrival]]) -> tuple[Group, ...]:
+    """Give the groups that a firing hands on: a gate makes one group, in slot order, then by sequence."""
+    if isinstance(spec, Gather):
+        parts = [sorted((item.groups[0][0] for item in queue), key=_sequence) for queue in taken]
+        return (tuple([record for part in parts for record in part]),)
+    return tuple([group for item in taken[0] for group in item.groups])
+
+
+def _sequence(record: Record) -> int:
+    return record.sequence
+
+
+def slots_of(spec: Stage) -> int:
+    """Give the number of slots of a row of this stage."""
+    return len(spec.need) if isinstance(spec, Gather) else 1
+
+
+def counters_of(spec: Stage) -> int:
+    """Give the number of counters of a row of this stage."""
+    return len(leaves(spec.condition)) if isinstance(spec, Hold) else 0
+
+
+def encode_key(value: object) -> str:
+    """Give the canonical text of a join key, the same on every store; 1, True and "1" differ.
+
+    Raises TypeError for what is no str, int, bool, UUID, date, Enum or tuple of these.
+    """
+    match value:
+        case enum.Enum():
+            kind = type(value)
+            return f"e:{kind.__module__}:{kind.__qualname__}.{value.name}"
+        case bool():
+            return f"b:{int(value)}"
+        case str():
+            return f"s:{value}"
+        case int():
+            return f"i:{int(value)}"
+        case uuid.UUID():
+            return f"u:{value.hex}"
+        case dt.datetime():
+            return f"m:{(value.astimezone(dt.UTC) if value.tzinfo else value).isoformat()}"
+        case dt.date():
+            return f"d:{value.isoformat()}"
+        case tuple():
+            parts = [encode_key(part) for part in value]
+            return "t:" + "".join(f"{len(part)}:{part}" for part in parts)
+        case _:
+            message = (
+                f"a join key is a str, int, bool, UUID, date, Enum or a tuple of these, not {type(value).__name__}"
+            )
+            raise TypeError(message)

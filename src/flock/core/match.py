@@ -1,0 +1,140 @@
+"""Matching: which subscriptions an artifact is for. Pure over one artifact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flock.core.agent import Agent, Subscription, counters
+from flock.core.gates import encode_key
+from flock.model.evaluation import Failure
+from flock.model.ledger import Offer, Target
+from flock.model.visibility import PUBLIC, AfterVisibility, Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from pydantic import BaseModel
+
+    from flock.model.artifact import Record
+
+Predicate = "Callable[[Any], bool]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Entry:
+    """One way into a subscription: a slot of it, or (below zero) a counter of its condition."""
+
+    target: Target
+    identity: Identity
+    kind: type[BaseModel]
+    slot: int
+    where: Callable[[Any], bool] | None
+    key: Callable[[Any], object] | None = None
+    tags: frozenset[str] = frozenset()
+    from_agents: frozenset[str] = frozenset()
+    run: str | None = None
+    own: bool = True
+
+    def admits(self, record: Record) -> bool:
+        """Ask everything but visibility and the predicate."""
+        producer = record.produced_by
+        return (
+            (self.own or producer != self.target.agent)
+            and self.tags <= record.tags
+            and (not self.from_agents or producer in self.from_agents)
+            and (self.run is None or self.run == record.run)
+        )
+
+
+class Route(NamedTuple):
+    """Where artifacts of one class may go: entries with their predicates, and whether any asks for more.
+
+    `shy` names the agents that don't want what they published themselves.
+    """
+
+    entries: Sequence[tuple[Callable[[Any], bool] | None, Entry]]
+    choosy: bool
+    shy: frozenset[str]
+
+
+class Rejection(NamedTuple):
+    """A predicate or key function that raised."""
+
+    entry: Entry
+    record: Record
+    error: Exception
+
+
+NOWHERE = Route((), choosy=False, shy=frozenset())
+
+
+def entries_of(agent: Agent) -> Iterator[Entry]:
+    """Give every way into an agent's subscriptions that a publish may take."""
+    for subscription in agent.subscriptions:
+        if subscription.mode != "direct":
+            yield from _entries(agent, subscription)
+
+
+def _entries(agent: Agent, subscription: Subscription) -> Iterator[Entry]:
+    for slot, kind in enumerate(subscription.types):
+        yield Entry(
+            target=subscription.target, identity=agent.identity, kind=kind, slot=slot, where=subscription.where,
+            key=None if subscription.join is None else subscription.join.by, tags=subscription.tags,
+            from_agents=subscription.from_agents, own=not agent.prevent_self_trigger,
+        )  # fmt: skip
+    for number, tally in enumerate(counters(subscription)):
+        yield Entry(
+            target=subscription.target, identity=agent.identity, kind=tally.type, slot=-1 - number, where=tally.where,
+            tags=tally.tags, run=tally.correlation_id,
+            from_agents=frozenset() if tally.produced_by is None else frozenset({tally.produced_by}),
+        )  # fmt: skip
+
+
+def route(cls: type[BaseModel], entries: Iterable[Entry]) -> Route:
+    """Choose the entries for one class: each subscription's slot of the nearest base, in order of registration."""
+    order = {base: rank for rank, base in enumerate(cls.__mro__)}
+    failure = issubclass(cls, Failure)
+    nearest: dict[tuple[str, int], Entry] = {}
+    for entry in entries:
+        rank = order.get(entry.kind)
+        if rank is None or (failure and not issubclass(entry.kind, Failure)):
+            continue
+        place = (entry.target.subscription, min(entry.slot, 0))
+        other = nearest.get(place)
+        if other is None or rank < order[other.kind]:
+            nearest[place] = entry
+    chosen = [(entry.where, entry) for entry in nearest.values()]
+    if not chosen:
+        return NOWHERE
+    choosy = any(entry.tags or entry.from_agents or entry.run is not None for _, entry in chosen)
+    return Route(chosen, choosy, frozenset(entry.target.agent for _, entry in chosen if not entry.own))
+
+
+def match(found: Route, record: Record, offers: list[Offer], rejections: list[Rejection]) -> None:
+    """Add an offer for each subscription that this artifact is for; predicates that raise become rejections."""
+    entries = found.entries
+    visibility = record.visibility
+    if visibility is not PUBLIC:
+        entries = [pair for pair in entries if visibility.allows(pair[1].identity)]
+    if found.choosy or record.produced_by in found.shy:
+        entries = [pair for pair in entries if pair[1].admits(record)]
+    not_before = record.due if isinstance(visibility, AfterVisibility) else 0.0
+    payload = record.snapshot
+    rest = iter(entries)
+    entry: Entry | None = None
+    while True:
+        try:
+            for where, entry in rest:
+                if where is not None and not where(payload):
+                    continue
+                key = entry.key
+                if key is None or entry.slot < 0:
+                    offers.append(Offer(entry.target, record, entry.slot, "", not_before))
+                else:
+                    offers.append(Offer(entry.target, record, entry.slot, encode_key(key(payload)), not_before))
+        except Exception as error:  # noqa: BLE001 - the guard of predicates and keys: each becomes a rejection
+            if entry is not None:
+                rejections.append(Rejection(entry, record, error))
+        else:
+            return

@@ -1,0 +1,175 @@
+"""Outputs: from what an engine gave to records that keep the agent's declaration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import BaseModel
+
+from flock.model.artifact import UNSET, Artifact, Record, snapshot
+from flock.model.errors import OutputError
+from flock.model.evaluation import EvalResult
+from flock.model.payload import type_name
+from flock.model.visibility import PUBLIC, Visibility, meet, settled
+
+if TYPE_CHECKING:
+    from flock.core.agent import Agent
+    from flock.model.evaluation import OutputGroup
+    from flock.model.ledger import Activation
+    from flock.ports import Clock
+
+Item = BaseModel | Artifact
+
+
+class Filtered(NamedTuple):
+    """An output that the group's `where` left out."""
+
+    type: str
+
+
+def items_of(result: object) -> Sequence[Item]:
+    """Give the artifacts and models in what an engine returned; raises OutputError for anything else."""
+    match result:
+        case None:
+            return ()
+        case BaseModel() | Artifact():
+            return (result,)
+        case EvalResult(artifacts=artifacts):
+            return artifacts
+        case list() | tuple() | set() | frozenset():
+            items = [item for item in result if item is not None]
+            if all(isinstance(item, (BaseModel, Artifact)) for item in items):
+                return items
+        case _:
+            pass
+    message = (
+        f"an engine returns pydantic models, artifacts, lists of these, an EvalResult or None, not {_describe(result)}"
+    )
+    raise OutputError(message)
+
+
+def result_of(result: object, agent: Agent) -> EvalResult:
+    """Give what an engine returned as an EvalResult."""
+    return result if isinstance(result, EvalResult) else EvalResult.from_objects(*items_of(result), agent=agent)
+
+
+class Heritage(NamedTuple):
+    """What outputs take from an activation's inputs."""
+
+    run: str
+    agent: str
+    activation: str
+    parents: tuple[str, ...]
+    partition_key: str | None
+    visibilities: frozenset[Visibility]
+    depth: int
+
+
+def heritage(activation: Activation) -> Heritage:
+    """Read off an activation what its outputs take from it."""
+    inputs = activation.inputs
+    if len(inputs) == 1:
+        only = inputs[0]
+        return Heritage(
+            activation.run, activation.agent, activation.id, (only.id,), only.partition_key,
+            _ONLY_PUBLIC if only.visibility is PUBLIC else frozenset({only.visibility}), only.depth + 1,
+        )  # fmt: skip
+    keys = {record.partition_key for record in inputs}
+    return Heritage(
+        activation.run, activation.agent, activation.id, tuple([record.id for record in inputs]),
+        keys.pop() if len(keys) == 1 else None, frozenset(record.visibility for record in inputs),
+        max((record.depth for record in inputs), default=-1) + 1,
+    )  # fmt: skip
+
+
+_ONLY_PUBLIC = frozenset({PUBLIC})
+
+
+def records_of(
+    items: Iterable[Item], agent: Agent, group: OutputGroup, heir: Heritage, clock: Clock, first_slot: int,
+    trace_context: str | None,
+) -> tuple[list[Record], list[Filtered]]:
+    """Make records of outputs; slots count from `first_slot`. Raises OutputError when one breaks the declaration."""
+    records: list[Record] = []
+    filtered: list[Filtered] = []
+    now = clock.now()
+    for slot, item in enumerate(items, first_slot):
+        draft = item.record if isinstance(item, Artifact) else None
+        payload: Any = item if draft is None else draft.snapshot
+        _check(payload, agent, group)
+        if group.where is not None and not group.where(payload):
+            filtered.append(Filtered(type(payload).__name__))
+            continue
+        record = Record(
+            id=(draft.id if draft is not None and not draft.sequence else "") or clock.new_id(),
+            type=type_name(type(payload)),
+            snapshot=snapshot(payload) if draft is None else payload,
+            run=heir.run,
+            created=now,
+            produced_by=heir.agent,
+            partition_key=heir.partition_key,
+            tags=group.tags,
+            visibility=_visibility(payload, group, heir, draft),
+            parents=heir.parents,
+            activation_id=heir.activation,
+            trace_context=trace_context,
+            depth=heir.depth,
+            slot=slot,
+        )
+        if draft is not None:
+            record.tags = group.tags | draft.tags
+            record.partition_key = draft.partition_key or heir.partition_key
+        records.append(record)
+    return records, filtered
+
+
+def check_counts(types: Sequence[type], agent: Agent, group: OutputGroup) -> None:
+    """Hold the number of outputs of each type against an explicit fan_out; raises OutputError."""
+    if group.fan_out is None:
+        return
+    low, high = group.fan_out.low, group.fan_out.high
+    for kind in dict.fromkeys(group.types):
+        count = sum(issubclass(each, kind) for each in types)
+        if not low <= count <= high:
+            wanted = str(low) if low == high else f"{low} to {high}"
+            message = f"agent {agent.name!r} made {count} of {kind.__name__}; fan_out asks for {wanted}"
+            raise OutputError(message)
+
+
+def _check(payload: BaseModel, agent: Agent, group: OutputGroup) -> None:
+    cls = type(payload)
+    if group.declared and group.declared_type(cls) is None:
+        declared = ", ".join(kind.__name__ for kind in group.types) or "none"
+        message = f"agent {agent.name!r} returned {cls.__name__}, which it does not declare; declared: {declared}"
+        raise OutputError(message)
+    for check, text in group.validate:
+        if not check(payload):
+            message = f"agent {agent.name!r} made an invalid {cls.__name__}: {text}"
+            raise OutputError(message)
+
+
+def _visibility(payload: BaseModel, group: OutputGroup, heir: Heritage, draft: Record | None) -> Visibility:
+    """Choose the declaration's, else the inputs'; an engine may narrow what is public and nothing else."""
+    declared = group.visibility
+    if declared is not None:
+        found = declared if isinstance(declared, Visibility) else declared(payload)
+        if not isinstance(found, Visibility):
+            message = f"visibility= gave {found!r}, which is no Visibility"
+            raise OutputError(message)
+        return found
+    inherited = PUBLIC if heir.visibilities is _ONLY_PUBLIC else meet(heir.visibilities)
+    own = None if draft is None or draft.visibility is UNSET or draft.sequence else draft.visibility
+    if own is None or own == inherited:
+        return inherited
+    if settled(inherited) != PUBLIC:
+        message = "an engine can't change the visibility that comes from its inputs: declare publishes(..., visibility=...)"
+        raise OutputError(message)
+    return own
+
+
+def _describe(result: object) -> str:
+    if isinstance(result, (list, tuple, set, frozenset)):
+        odd = next(item for item in result if item is not None and not isinstance(item, (BaseModel, Artifact)))
+        return f"a {type(result).__name__} with a {type(odd).__name__}"
+    return type(result).__name__

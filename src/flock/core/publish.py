@@ -1,0 +1,279 @@
+"""The spine: everything that reaches the board goes validate -> match -> commit -> dispatch, here."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from flock.core import telemetry
+from flock.core.ambient import acting, here
+from flock.core.clock import pause
+from flock.core.match import Rejection, match
+from flock.core.telemetry import Counter
+from flock.model.artifact import EXTERNAL, UNSET, Artifact, Record, snapshot
+from flock.model.errors import Backpressure, OutputError, PublishError, RunCancelledError, Stale, StoreError
+from flock.model.evaluation import FAILURE, Failure
+from flock.model.ledger import Commit, Committed, Direct, Lease, Offer
+from flock.model.payload import type_name
+from flock.model.visibility import PUBLIC, PrivateVisibility, Visibility, meet
+
+if TYPE_CHECKING:
+    from flock.core.roster import Roster
+    from flock.core.signals import Signals
+    from flock.ports import Clock, Store
+
+logger = logging.getLogger("flock")
+_AGAIN = (0.05, 0.2, 1.0)  # seconds between the tries of a settlement that a store refused
+
+
+@dataclass(slots=True)
+class Envelope:
+    """What a caller of `publish` may say beside the payload."""
+
+    id: str | None = None
+    correlation_id: str | None = None
+    partition_key: str | None = None
+    tags: frozenset[str] = frozenset()
+    visibility: Visibility | None = None
+
+
+class Spine:
+    """Publishes into one store, and hands on what a commit sets free."""
+
+    def __init__(  # noqa: PLR0913 - the parts that meet here
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        roster: Roster,
+        signals: Signals,
+        metrics: telemetry.Telemetry,
+        default_run: str,
+        max_pending: int | None,
+    ) -> None:
+        """Meet the parts; `on_leases`, `on_due` and `on_published` are set by who schedules."""
+        self.store = store
+        self.clock = clock
+        self.roster = roster
+        self.signals = signals
+        self.metrics = metrics
+        self.default_run = default_run
+        self.max_pending = max_pending
+        self.last_sequence = 0
+        self.on_leases: Callable[[Sequence[Lease]], None] = _ignore
+        self.on_due: Callable[[float | None], None] = _ignore
+        self.on_quiet: Callable[[], None] | None = None
+        self.on_published: Callable[[Sequence[Record]], Any] | None = None
+
+    # ---- validate
+
+    def record(self, obj: object, envelope: Envelope) -> Record:
+        """Validate and wrap one object in the caller's run; raises PublishError and stores nothing."""
+        ambient = here(self)
+        run = envelope.correlation_id or (self.default_run if ambient is None else ambient.run)
+        if isinstance(obj, BaseModel):
+            payload, draft = snapshot(obj), None
+        elif isinstance(obj, Artifact):
+            draft = obj.record
+            payload = draft.snapshot
+            run = envelope.correlation_id or draft.run or run
+        elif isinstance(obj, Mapping):
+            payload, draft = self.roster.types.load(obj), None
+        elif isinstance(obj, (list, tuple, set, frozenset)):
+            message = "publish takes one object: use publish_many([...]) for several in one commit"
+            raise PublishError(message)
+        else:
+            message = f"publish takes a pydantic model, a dict with 'type', or an Artifact, not {type(obj).__name__}"
+            raise PublishError(message)
+        record = Record(
+            id=envelope.id or (draft.id if draft else "") or self.clock.new_id(),
+            type=type_name(type(payload)),
+            snapshot=payload,
+            run=run,
+            created=self.clock.now(),
+            partition_key=envelope.partition_key,
+            tags=envelope.tags,
+            visibility=PUBLIC if envelope.visibility is None else envelope.visibility,
+            trace_context=self.metrics.traceparent(),
+        )
+        if draft is not None:
+            _inherit(record, draft, envelope)
+        actor = acting(self) if ambient is not None else None
+        if actor is not None:
+            record.produced_by = actor.agent
+            record.parents = tuple([parent.id for parent in actor.inputs])
+            record.activation_id = actor.activation
+            record.depth = actor.depth
+        return record
+
+    def failure(  # noqa: PLR0913 - what a Failure says
+        self, agent: str, error: BaseException, inputs: Sequence[Record], run: str, *, activation: str | None, attempts: int
+    ) -> Record:
+        """Wrap an error as an artifact that inherits its inputs' visibility; nobody sees it where these differ."""
+        try:
+            visibility = meet(frozenset(record.visibility for record in inputs))
+        except OutputError:
+            visibility = PrivateVisibility(agents=frozenset())
+        payload = Failure(
+            agent=agent,
+            error_type=type(error).__name__,
+            message=str(error),
+            activation_id=activation,
+            inputs=tuple(record.id for record in inputs),
+            attempts=attempts,
+            traceback="".join(traceback.format_exception(error)),
+        )
+        return Record(
+            id=self.clock.new_id(),
+            type=FAILURE,
+            snapshot=payload,
+            run=run,
+            created=self.clock.now(),
+            produced_by=agent,
+            visibility=visibility,
+            parents=tuple(record.id for record in inputs),
+            activation_id=activation,
+            trace_context=self.metrics.traceparent(),
+            depth=max((record.depth for record in inputs), default=-1) + 1,
+        )
+
+    # ---- match
+
+    def route(self, records: list[Record], *, without: str | None = None) -> list[Offer]:
+        """Match records; a predicate that raises adds a Failure to them. `without` leaves one agent out."""
+        offers: list[Offer] = []
+        rejections: list[Rejection] = []
+        roster = self.roster
+        for record in records:
+            found = roster.route(type(record.snapshot))
+            if found.entries:
+                match(found, record, offers, rejections)
+        if without is not None:
+            offers = [offer for offer in offers if offer.target.agent != without]
+        if rejections:
+            self._reject(rejections, records, offers)
+        return offers
+
+    def _reject(self, rejections: list[Rejection], records: list[Record], offers: list[Offer]) -> None:
+        failures = []
+        for entry, record, error in rejections:
+            agent = entry.target.agent
+            logger.error("a predicate or key of %s raised on %s", agent, record.id, exc_info=error)
+            self.signals.dropped(
+                "dropped", "predicate raised", agent=agent, run=record.run, artifacts=(record.id,), error=error
+            )
+            if record.type != FAILURE:
+                failures.append(self.failure(agent, error, (record,), record.run, activation=None, attempts=0))
+        records += failures
+        if failures:
+            offers += self.route(failures)
+
+    # ---- commit and dispatch
+
+    async def publish(self, records: list[Record], *, without: str | None = None, direct: Direct | None = None) -> Committed:
+        """Commit what came from outside or from inside a running agent; returns when it is durable."""
+        asked = len(records)
+        offers = self.route(records, without=without)
+        commit = Commit(records=records, offers=offers, direct=direct, limits=self.roster.limits)
+        if self.max_pending is not None and acting(self) is None:
+            commit.max_pending = self.max_pending
+        while True:
+            try:
+                committed = await self.store.commit(commit)
+                break
+            except Backpressure:
+                await self.signals.room.wait()
+            except RunCancelledError as error:
+                raise PublishError(str(error)) from error
+        await self.dispatch(committed)
+        committed.records = committed.records[:asked]
+        return committed
+
+    async def settle(self, commit: Commit) -> Committed:
+        """Commit for an activation; a store that stumbles is asked again, as the same commit changes nothing twice."""
+        for delay in _AGAIN:
+            try:
+                committed = await self.store.commit(commit)
+            except (Stale, PublishError, RunCancelledError):
+                raise
+            except StoreError as error:
+                self.signals.hook_failed("store.commit", error)
+                await pause(self.clock, delay)
+            else:
+                await self.dispatch(committed)
+                return committed
+        committed = await self.store.commit(commit)
+        await self.dispatch(committed)
+        return committed
+
+    async def dispatch(self, committed: Committed) -> None:
+        """Hand on what a step of the store set free: leases, deadlines, news."""
+        signals = self.signals
+        if committed.leases:
+            self.on_leases(committed.leases)
+        if committed.due is not None:
+            self.on_due(committed.due)
+        if committed.expired:
+            self._tell_expired(committed)
+        records = committed.records
+        if records and not committed.repeated:
+            self.last_sequence = max(self.last_sequence, records[-1].sequence)
+            if self.metrics_on():
+                self.metrics.count(Counter.ARTIFACTS_PUBLISHED, len(records))
+            if signals.listened:
+                self._tell_published(records)
+            signals.changed.wake()
+            if self.on_published is not None:
+                await self.on_published(records)
+        if committed.quiet:
+            signals.quiet.wake()
+            if self.on_quiet is not None:
+                self.on_quiet()
+
+    def metrics_on(self) -> bool:
+        """Say whether counting goes anywhere."""
+        return telemetry.metering()
+
+    def _tell_published(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self.signals.emit(
+                "published", run=record.run, agent=record.produced_by, activation=record.activation_id,
+                artifacts=(record.id,), reason=record.type,
+            )  # fmt: skip
+
+    def _tell_expired(self, committed: Committed) -> None:
+        for agent, run, records, reason in committed.expired:
+            ids = tuple(record.id for record in records)
+            logger.warning("%s: %s gave up %s of run %s", reason, agent, ", ".join(ids), run)
+            self.signals.dropped("expired", reason, agent=agent, run=run, artifacts=ids)
+        self.signals.changed.wake()
+
+
+def unheard(record: Record, offers: Sequence[Offer]) -> None:
+    """Log a Failure that no agent consumes, once."""
+    if not any(offer.record is record for offer in offers):
+        failure = record.snapshot
+        logger.error("%s", failure, extra={"artifact": record.id, "run": record.run})
+
+
+def _inherit(record: Record, draft: Record, envelope: Envelope) -> None:
+    """Take from a draft what the caller did not say."""
+    if envelope.visibility is None and draft.visibility is not UNSET:
+        record.visibility = draft.visibility
+    record.tags = envelope.tags or draft.tags
+    record.partition_key = envelope.partition_key or draft.partition_key
+    record.produced_by = draft.produced_by
+    if draft.sequence:
+        record.parents, record.depth, record.activation_id = draft.parents, draft.depth, draft.activation_id
+
+
+def _ignore(_: object) -> None:
+    return
+
+
+__all__ = ["EXTERNAL", "Envelope", "Spine", "unheard"]

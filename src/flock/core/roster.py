@@ -1,0 +1,132 @@
+"""The agents of a Flock as they come and go, and the types that they make known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ValidationError
+
+from flock.core.agent import Agent, counters
+from flock.core.match import Entry, Route, entries_of, route
+from flock.model.errors import ConfigurationError, PublishError
+from flock.model.evaluation import Failure, group_types
+from flock.model.payload import type_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Roster:
+    """Who is here. Routes are made per class when first needed and forgotten when agents come or go."""
+
+    def __init__(self) -> None:
+        """Start with nobody."""
+        self.agents: dict[str, Agent] = {}
+        self.limits: dict[str, int] = {}  # how many activations of each agent may run here now
+        self.types = Catalog()
+        self._entries: dict[type[BaseModel], list[tuple[int, Entry]]] = {}
+        self._routes: dict[type[BaseModel], Route] = {}
+        self._count = 0
+
+    def add(self, agent: Agent) -> None:
+        """Let an agent in; raises ConfigurationError when its name is taken."""
+        if agent.name in self.agents:
+            message = f"there is an agent named {agent.name!r} already"
+            raise ConfigurationError(message)
+        self.agents[agent.name] = agent
+        self.limits[agent.name] = agent.max_concurrency
+        for entry in entries_of(agent):
+            self._count += 1
+            self._entries.setdefault(entry.kind, []).append((self._count, entry))
+        for subscription in agent.subscriptions:
+            for kind in (*subscription.types, *(tally.type for tally in counters(subscription))):
+                self.types.know(kind)
+        for kind in group_types(agent.outputs):
+            self.types.know(kind)
+        self._routes.clear()
+
+    def remove(self, name: str) -> Agent:
+        """Let an agent go; what waits for it stays. Raises ConfigurationError for an unknown name."""
+        agent = self.get(name)
+        del self.agents[name], self.limits[name]
+        for kind, entries in list(self._entries.items()):
+            self._entries[kind] = [pair for pair in entries if pair[1].target.agent != name]
+        self._routes.clear()
+        return agent
+
+    def get(self, name: str) -> Agent:
+        """Give an agent by name; raises ConfigurationError that lists who is here."""
+        try:
+            return self.agents[name]
+        except KeyError:
+            known = ", ".join(sorted(self.agents)) or "none"
+            message = f"there is no agent named {name!r}; known agents: {known}"
+            raise ConfigurationError(message) from None
+
+    def route(self, cls: type[BaseModel]) -> Route:
+        """Give the ways that artifacts of a class may take."""
+        found = self._routes.get(cls)
+        if found is None:
+            pairs = [pair for base in cls.__mro__ for pair in self._entries.get(base, ())]
+            found = self._routes[cls] = route(cls, [entry for _, entry in sorted(pairs, key=_rank)])
+            self.types.know(cls)
+        return found
+
+
+class Catalog:
+    """The payload types that a Flock knows by name: those that agents declare and those that were published."""
+
+    def __init__(self) -> None:
+        """Know failures."""
+        self._types: dict[str, type[BaseModel]] = {}
+        self._simple: dict[str, dict[str, type[BaseModel]]] = {}
+        self.know(Failure)
+
+    def __iter__(self) -> object:
+        """Give the known classes."""
+        return iter(self._types.values())
+
+    def know(self, cls: type[BaseModel]) -> str:
+        """Remember a type and give its stable name; of two classes with one name the newer counts."""
+        name = type_name(cls)
+        if self._types.get(name) is not cls:
+            self._types[name] = cls
+            self._simple.setdefault(cls.__qualname__, {})[name] = cls
+            self._simple.setdefault(cls.__name__, {})[name] = cls
+        return name
+
+    def names_of(self, cls: type[BaseModel]) -> frozenset[str]:
+        """Give the names of all known types that are this one or derive from it."""
+        self.know(cls)
+        return frozenset(name for name, kind in self._types.items() if issubclass(kind, cls))
+
+    def resolve(self, name: object) -> type[BaseModel]:
+        """Find a type by its stable or simple name; raises PublishError that names the known or the candidates."""
+        if isinstance(name, str) and name in self._types:
+            return self._types[name]
+        candidates = self._simple.get(name, {}) if isinstance(name, str) else {}
+        if len(candidates) == 1:
+            return next(iter(candidates.values()))
+        if candidates:
+            message = f"type {name!r} is ambiguous: use one of {', '.join(sorted(candidates))}"
+        else:
+            message = f"unknown type {name!r}; known types: {', '.join(sorted(self._types))}"
+        raise PublishError(message)
+
+    def load(self, data: Mapping[str, object]) -> BaseModel:
+        """Validate a dict with `type` (flat, or nested under `payload`); raises PublishError."""
+        if "type" not in data:
+            message = f"a dict to publish needs a 'type'; known types: {', '.join(sorted(self._types))}"
+            raise PublishError(message)
+        cls = self.resolve(data["type"])
+        nested = set(data) == {"type", "payload"}
+        payload = data["payload"] if nested else {key: value for key, value in data.items() if key != "type"}
+        try:
+            return cls.model_validate(payload)
+        except ValidationError as error:
+            message = f"invalid {cls.__name__}: {error}"
+            raise PublishError(message) from error
+
+
+def _rank(pair: tuple[int, Entry]) -> int:
+    return pair[0]

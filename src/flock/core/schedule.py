@@ -1,0 +1,218 @@
+"""Scheduling: one tracked task per leased activation, started when its agent has a free slot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flock.core.ambient import current
+from flock.model.artifact import Artifact, Record
+from flock.model.errors import FlockError
+from flock.model.ledger import Activation, Direct, Lease
+
+if TYPE_CHECKING:
+    from flock.core.agent import Agent
+    from flock.core.execute import Executor
+    from flock.core.publish import Spine
+
+logger = logging.getLogger("flock")
+_MOST = 1_000  # leases asked for at once
+_LAST_PATIENCE = 1.0  # seconds that cancelled tasks have for their clean-up at shutdown
+
+
+class Scheduler:
+    """Owns every task that runs an activation, and the helpers that end one from outside."""
+
+    def __init__(self, spine: Spine, executor: Executor) -> None:
+        """Take leases from the spine and run them."""
+        self._spine = spine
+        self._executor = executor
+        self._tasks: dict[asyncio.Task[None], Lease] = {}
+        self._helpers: set[asyncio.Task[Any]] = set()
+        self._results: dict[str, asyncio.Future[list[Record]]] = {}
+        self._abandoned: set[asyncio.Task[None]] = set()
+        self._context = contextvars.Context()
+        self.stopping = False
+        spine.on_leases = self.start
+        executor.on_end = self._ended
+        executor.on_lend = self._lend
+        executor.on_abandon = self._abandon
+
+    @property
+    def tasks(self) -> Sequence[asyncio.Task[None]]:
+        """The tasks of running activations."""
+        return tuple(self._tasks)
+
+    def adopt(self) -> None:
+        """Work on the running loop from now on, with the context variables of this moment but in no run."""
+        self._tasks.clear()
+        self._helpers.clear()
+        self._abandoned.clear()
+        self._results.clear()
+        self._context = contextvars.copy_context()
+        self._context.run(current.set, None)
+        self._executor.reset()
+
+    def start(self, leases: Sequence[Lease]) -> None:
+        """Make a tracked task for each lease."""
+        loop = asyncio.get_running_loop()
+        for lease in leases:
+            task = loop.create_task(self._executor.run(lease), context=self._context.copy())
+            self._tasks[task] = lease
+            task.add_done_callback(self._done)
+
+    async def claim(self) -> None:
+        """Take up what is ready and not leased."""
+        if not self.stopping:
+            self.start(await self._spine.store.claim(self._spine.roster.limits, _MOST))
+
+    def schedule_task(
+        self, agent: Agent, artifacts: Iterable[Artifact], is_batch: bool = False  # noqa: FBT001, FBT002, ARG002 - the API's shape
+    ) -> asyncio.Task[list[Artifact]]:
+        """Commit a direct activation with artifacts of the board, then run it; the task gives its outputs."""
+        records = tuple(artifact.record for artifact in artifacts)
+        run = records[-1].run if records else self._spine.default_run
+
+        async def go() -> list[Artifact]:
+            return [Artifact.of(record) for record in await self.direct(agent, [], records, run)]
+
+        return self.spawn(go())
+
+    async def direct(self, agent: Agent, fresh: list[Record], inputs: tuple[Record, ...], run: str) -> list[Record]:
+        """Run an agent once with just these inputs and give its outputs; publishes the fresh ones for all others.
+
+        Raises what the agent raised. Cancelling the wait cancels the activation.
+        """
+        key = self._spine.clock.new_id()
+        future: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
+        self._results[key] = future
+        try:
+            direct = Direct(key, agent.direct, inputs, run)
+            await self._spine.publish(fresh, without=agent.name, direct=direct)
+            return await future
+        except asyncio.CancelledError:
+            withdrawn = await self._spine.store.cancel(activation=key)
+            self.cancel(withdrawn.running)
+            await self._spine.dispatch(withdrawn.committed)
+            raise
+        finally:
+            self._results.pop(key, None)
+
+    def cancel(self, ids: Iterable[str]) -> list[asyncio.Task[None]]:
+        """Cancel the tasks of these activations."""
+        wanted = set(ids)
+        found = [task for task, lease in self._tasks.items() if lease.activation.id in wanted]
+        for task in found:
+            task.cancel()
+        return found
+
+    def end_waits(self, ids: Iterable[str], why: str) -> None:
+        """Tell those who wait for these activations that they are over."""
+        for key in ids:
+            future = self._results.get(key)
+            if future is not None and not future.done():
+                future.set_exception(FlockError(why))
+
+    async def cancel_run(self, run: str) -> int:
+        """End a run: its tasks get CancelledError and have a moment for their clean-up; gives how many activations ended."""
+        spine = self._spine
+        withdrawn = await spine.store.cancel(run=run)
+        tasks = self.cancel(withdrawn.running)
+        self.end_waits(withdrawn.ended, f"run {run!r} was cancelled")
+        ids = tuple(record.id for record in withdrawn.records)
+        if ids:
+            spine.signals.dropped("withdrawn", "run cancelled", run=run, artifacts=ids)
+        spine.signals.emit("cancelled", run=run, count=len(withdrawn.ended))
+        await spine.dispatch(withdrawn.committed)
+        spine.signals.changed.wake()
+        await self.claim()
+        others = [task for task in tasks if task is not asyncio.current_task()]
+        if others:
+            await self._wait(others, _LAST_PATIENCE)
+            self._abandoned.update(task for task in others if task in self._tasks)
+        return len(withdrawn.ended)
+
+    def tasks_of(self, run: str | None) -> list[asyncio.Task[None]]:
+        """Give the tasks that work for a run (None: any), without the caller's own and the abandoned."""
+        me = asyncio.current_task()
+        return [
+            task
+            for task, lease in self._tasks.items()
+            if task is not me and task not in self._abandoned and (run is None or run in lease.activation.runs)
+        ]
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run a helper that is awaited or cancelled at shutdown."""
+        task = asyncio.get_running_loop().create_task(work, context=self._context.copy())
+        self._helpers.add(task)
+        task.add_done_callback(self._helped)
+        return task
+
+    async def stop(self, grace: float) -> list[str]:
+        """Let tasks end within the grace period (s), cancel the others; names the agents whose bodies did not stop."""
+        self.stopping = True
+        me = asyncio.current_task()
+        running = [task for task in (*self._tasks, *self._helpers) if task is not me]
+        if running:
+            await self._wait(running, grace)
+        left = [task for task in (*self._tasks, *self._helpers) if not task.done() and task is not me]
+        for task in left:
+            task.cancel()
+        if left:
+            await self._wait(left, _LAST_PATIENCE)
+        return sorted({lease.activation.agent for task, lease in self._tasks.items() if not task.done() and task is not me})
+
+    async def _wait(self, tasks: Sequence[asyncio.Task[Any]], seconds: float) -> None:
+        clock = self._spine.clock
+        over = asyncio.get_running_loop().create_future()
+        handle = clock.call_at(clock.now() + seconds, lambda: over.done() or over.set_result(None))
+        everything = asyncio.ensure_future(asyncio.wait(tasks))
+        try:
+            await asyncio.wait({everything, over}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            handle.cancel()
+            over.cancel()
+            everything.cancel()
+            await asyncio.wait({everything})
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        lease = self._tasks.pop(task, None)
+        self._abandoned.discard(task)
+        self._spine.signals.room.wake()
+        if not task.cancelled():
+            error = task.exception()
+            if isinstance(error, Exception):
+                agent = None if lease is None else lease.activation.agent
+                self._spine.signals.hook_failed("activation", error, agent=agent)
+
+    def _helped(self, task: asyncio.Task[Any]) -> None:
+        self._helpers.discard(task)
+
+    def _ended(self, activation: Activation, records: list[Record], error: BaseException | None) -> None:
+        future = self._results.get(activation.id)
+        if future is None or future.done():
+            return
+        if error is None:
+            future.set_result(records)
+        elif isinstance(error, asyncio.CancelledError):
+            future.set_exception(FlockError(str(error)))
+        else:
+            future.set_exception(error)
+
+    def _lend(self, agent: str, count: int) -> None:
+        limits = self._spine.roster.limits
+        if agent in limits:
+            limits[agent] += count
+            if count > 0:
+                self.spawn(self.claim())
+
+    def _abandon(self, lease: Lease, ending: Coroutine[Any, Any, Any]) -> None:
+        for task, other in self._tasks.items():
+            if other.activation is lease.activation and other.epoch == lease.epoch:
+                self._abandoned.add(task)
+        activation = lease.activation
+        self._spine.signals.emit("abandoned", agent=activation.agent, run=activation.run, activation=activation.id)
+        self.spawn(ending)

@@ -1,0 +1,110 @@
+"""Worker threads of one Flock: daemons, so that a body which never returns can't keep the process alive."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import queue
+import threading
+from typing import TYPE_CHECKING, Any
+
+from flock.core.ambient import current
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flock.core.slots import Turn
+
+_Job = tuple[contextvars.Context, "Callable[[], Any]", asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+
+
+class Threads:
+    """Threads that are reused when idle and made when none is; the slots bound how many run."""
+
+    def __init__(self, name: str) -> None:
+        """Start without any."""
+        self._name = name
+        self._idle: list[queue.SimpleQueue[_Job | None]] = []
+        self._lock = threading.Lock()
+        self._count = 0
+        self._closed = False
+
+    async def run(self, fn: Callable[[], Any]) -> Any:  # noqa: ANN401 - what fn gives
+        """Run a function in a thread with the caller's context variables.
+
+        Cancelling the wait does not stop the thread: the caller's slots stay taken until it returns.
+        """
+        ambient = current.get()
+        turn = None if ambient is None else ambient.turn
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._inbox().put((contextvars.copy_context(), fn, loop, future))
+        if turn is None:
+            return await asyncio.shield(future)
+        turn.occupy()
+        try:
+            result = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if not future.done():
+                future.add_done_callback(lambda done: _return_late(done, turn))
+                raise
+            turn.vacate(ended=False)
+            raise
+        except BaseException:
+            turn.vacate(ended=False)
+            raise
+        turn.vacate(ended=False)
+        return result
+
+    def close(self) -> None:
+        """Let idle threads end, and busy ones after their job."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for inbox in idle:
+            inbox.put(None)
+
+    def _inbox(self) -> queue.SimpleQueue[_Job | None]:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+            self._count += 1
+            number = self._count
+        inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, args=(inbox,), name=f"{self._name}-{number}", daemon=True).start()
+        return inbox
+
+    def _work(self, inbox: queue.SimpleQueue[_Job | None]) -> None:
+        while (job := inbox.get()) is not None:
+            context, fn, loop, future = job
+            try:
+                outcome: tuple[Any, BaseException | None] = (context.run(fn), None)
+            except BaseException as error:  # noqa: BLE001 - handed to the one who awaits it
+                outcome = (None, error)
+            del job, context, fn
+            with self._lock:
+                if not self._closed:
+                    self._idle.append(inbox)
+            try:
+                loop.call_soon_threadsafe(_deliver, future, *outcome)
+            except RuntimeError:  # the loop was closed: nobody waits any more
+                pass
+            if self._closed:
+                return
+
+
+def _deliver(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:  # noqa: ANN401
+    if future.done():
+        return
+    if isinstance(error, StopIteration):
+        error = RuntimeError("a function in a thread raised StopIteration")
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+def _return_late(done: asyncio.Future[Any], turn: Turn) -> None:
+    if not done.cancelled():
+        done.exception()  # the attempt has been settled: nobody asks for the outcome
+    turn.vacate(ended=True)

@@ -1,0 +1,241 @@
+"""The store's vocabulary: offers go into a commit, activations and leases come out.
+
+Plain data. What the hot path makes per artifact or activation is a NamedTuple or an unfrozen slots class: a frozen
+dataclass costs five times as much to build.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from flock.model.artifact import Record
+from flock.model.collect import Stage
+from flock.model.events import Waiting
+
+Trigger = Literal["artifact", "timer", "direct"]
+BOARD = ""  # the scope key of what collects across runs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Target:
+    """Where an offer goes: what a store needs to know of a subscription."""
+
+    subscription: str
+    agent: str
+    stages: tuple[Stage, ...] = ()
+    board_wide: bool = False
+    priority: int = 0
+    batches: bool = False
+
+
+class Offer(NamedTuple):
+    """One match: an artifact for a subscription. Slots from -1 down are counters of its `when` condition.
+
+    `not_before` (UTC seconds) holds the offer back; `replayed` makes it count once for its subscription and artifact.
+    """
+
+    target: Target
+    record: Record
+    slot: int = 0
+    key: str = ""
+    not_before: float = 0.0
+    replayed: bool = False
+
+
+class Tick(NamedTuple):
+    """One firing of an agent's schedule. A store applies each iteration of an agent once."""
+
+    target: Target
+    run: str
+    iteration: int
+    fire_time: float
+
+
+class Direct(NamedTuple):
+    """An activation with just these inputs, past every gate. `id` is given by the caller, who waits for it."""
+
+    id: str
+    target: Target
+    records: tuple[Record, ...]
+    run: str
+    trace_context: str | None = None
+
+
+class State(enum.Enum):
+    """Where an activation stands."""
+
+    READY = "ready"
+    RUNNING = "running"
+    DELAYED = "delayed"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(slots=True, eq=False)
+class Activation:
+    """One firing: an agent and its inputs. A store changes `state`, `epoch` and `attempt`; nobody else does.
+
+    `runs` holds every run that contributed, its own `run` first; `groups` the tuples of a batch; `ordinal` counts the
+    activations of this agent in this run since the run was last idle; `failing` says that a Failure is among the inputs.
+    """
+
+    id: str
+    agent: str
+    subscription: str
+    inputs: tuple[Record, ...]
+    run: str
+    runs: tuple[str, ...]
+    priority: int
+    order: int
+    trigger: Trigger
+    groups: tuple[tuple[Record, ...], ...] = ()
+    is_batch: bool = False
+    ordinal: int = 0
+    state: State = State.READY
+    epoch: int = 0
+    attempt: int = 0
+    deferrals: int = 0
+    due: float | None = None
+    fire_time: float | None = None
+    iteration: int = 0
+    trace_context: str | None = None
+    error: str | None = None
+
+
+class Lease(NamedTuple):
+    """The right to run an activation until it is settled: the pair (activation id, epoch) is the fence."""
+
+    activation: Activation
+    epoch: int
+    attempt: int
+
+
+Outcome = Literal["done", "failed", "cancelled", "skipped", "retry", "defer"]
+
+
+class Settle(NamedTuple):
+    """How an attempt ended. `delay` (s) comes with retry and defer, which leave the activation open."""
+
+    outcome: Outcome
+    delay: float = 0.0
+    error: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Commit:
+    """One atomic step. Sent again after a lost answer it changes nothing and gets the same answer.
+
+    Its identity is its content: artifact ids, (activation, slot) of outputs, (activation, epoch) of a settlement.
+    A lease without a settlement is a fenced partial commit. `limits` names the agents whose activations the caller
+    can start at once and how many of each may run; `max_pending` refuses the commit with Backpressure.
+    """
+
+    records: Sequence[Record] = ()
+    offers: Sequence[Offer] = ()
+    ticks: Sequence[Tick] = ()
+    direct: Direct | None = None
+    lease: Lease | None = None
+    settle: Settle | None = None
+    limits: Mapping[str, int] | None = None
+    max_pending: int | None = None
+
+
+class Expired(NamedTuple):
+    """What a collector gave up."""
+
+    agent: str
+    run: str
+    records: tuple[Record, ...]
+    reason: str
+
+
+@dataclass(slots=True)
+class Committed:
+    """What a commit, a tick or a flush did.
+
+    `records` are the stored ones in the order given (an idempotent repeat gives the older ones); `leases` are the
+    caller's to run; `quiet` names the runs left without work; `due` is when the store next wants `tick`;
+    `skipped` counts schedule ticks that found their predecessor open.
+    """
+
+    records: Sequence[Record] = ()
+    leases: Sequence[Lease] = ()
+    quiet: Sequence[str] = ()
+    due: float | None = None
+    expired: Sequence[Expired] = ()
+    skipped: Sequence[Tick] = ()
+    repeated: bool = False
+
+
+class Withdrawn(NamedTuple):
+    """What the cancellation of a run or activation took away."""
+
+    running: tuple[str, ...]
+    ended: tuple[str, ...]
+    records: tuple[Record, ...]
+    committed: Committed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One snapshot of a run, or of the whole board. `timed` counts batches with a timeout; `collecting` open rows."""
+
+    known: bool = True
+    was_cancelled: bool = False
+    ready: int = 0
+    running: int = 0
+    delayed: int = 0
+    timed: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    collecting: int = 0
+    artifacts: int = 0
+    sequence: int = 0
+
+    @property
+    def work(self) -> int:
+        """What has to end before the run is idle (P10)."""
+        return self.ready + self.running + self.delayed + self.timed
+
+
+class Consumption(NamedTuple):
+    """An artifact was an input of an activation."""
+
+    artifact: str
+    agent: str
+    activation: str
+    state: str
+
+
+class TimerState(NamedTuple):
+    """Where an agent's schedule stands."""
+
+    iteration: int
+    fire_time: float
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Which artifacts to read, in board order. Empty means any; `as_of` and `since` are sequences."""
+
+    types: frozenset[str] = frozenset()
+    run: str | None = None
+    tags: frozenset[str] = frozenset()
+    produced_by: str | None = None
+    activation: str | None = None
+    since: int = 0
+    until: int | None = None
+    limit: int | None = None
+    offset: int = 0
+
+
+__all__ = [
+    "BOARD", "Activation", "Commit", "Committed", "Consumption", "Direct", "Expired", "Lease", "Offer", "Outcome",
+    "Progress", "Query", "Settle", "State", "Target", "Tick", "TimerState", "Trigger", "Waiting", "Withdrawn",
+]  # fmt: skip

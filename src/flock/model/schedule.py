@@ -1,0 +1,151 @@
+"""When an agent fires by itself: the declaration that `.schedule(...)` makes."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from flock.model.errors import ConfigurationError
+
+_SHORTEST = 1e-6  # epoch seconds as floats tell microseconds apart, and nothing finer
+_LONGEST = timedelta(days=300 * 365).total_seconds()
+_CLOCK_TIME = re.compile(r"\d\d:\d\d(:\d\d)?", re.ASCII)
+_CRON_FIELDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Every:
+    """A fixed interval: the first firing `delay` after the start, then each `interval`, both in seconds."""
+
+    interval: float
+    delay: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Once:
+    """One moment; a naive one is wall-clock time in the zone of the schedule."""
+
+    moment: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Daily:
+    """A wall-clock time of each day in the zone of the schedule."""
+
+    time: time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cron:
+    """A cron expression of five fields, read in the zone of the schedule."""
+
+    expression: str
+
+
+Plan = Every | Once | Daily | Cron
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleSpec:
+    """Fires by `every`, `at` or `cron`: exactly one of them, checked while it is built.
+
+    `every` and `after` are timedeltas or seconds; `after` delays the first firing of `every`, else one interval does.
+    `at` is a datetime (fires once; a naive one is in `tz`), a time or "HH:MM[:SS]" (fires daily in `tz`), or an ISO
+    datetime. `cron` has five fields; `max_repeats` counts firings. Raises ConfigurationError.
+    """
+
+    every: timedelta | float | None = None
+    at: datetime | time | str | None = None
+    cron: str | None = None
+    after: timedelta | float | None = None
+    max_repeats: int | None = None
+    tz: str = "UTC"
+    plan: Plan = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what can never work and settle the plan."""
+        _check_zone(self.tz)
+        _check_repeats(self.max_repeats)
+        if self.after is not None and self.every is None:
+            raise ConfigurationError("after= delays the first firing of every=: leave it out with at= and cron=")
+        object.__setattr__(self, "plan", self._settle())
+
+    def _settle(self) -> Plan:
+        match (self.every, self.at, self.cron):
+            case (every, None, None) if every is not None:
+                interval = _seconds("every", every, least=_SHORTEST)
+                delay = interval if self.after is None else _seconds("after", self.after, least=0.0)
+                return Every(interval=interval, delay=delay)
+            case (None, at, None) if at is not None:
+                return _settle_at(at)
+            case (None, None, cron) if cron is not None:
+                return Cron(expression=_normalize_cron(cron))
+            case _:
+                given = [name for name in ("every", "at", "cron") if getattr(self, name) is not None]
+                raise ConfigurationError(
+                    f"a schedule needs exactly one of every=, at= and cron=, got {' and '.join(given) or 'none'}"
+                )
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone that wall-clock times are read in."""
+        return ZoneInfo(self.tz)
+
+
+def _check_zone(name: object) -> None:
+    problem = f"tz={name!r} is not a known time zone: give an IANA name such as 'Europe/Berlin' or 'UTC'"
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError(problem)
+    try:
+        ZoneInfo(name)
+    except (LookupError, ValueError, OSError) as error:
+        raise ConfigurationError(problem) from error
+
+
+def _check_repeats(count: object) -> None:
+    if count is None or (isinstance(count, int) and not isinstance(count, bool) and count >= 1):
+        return
+    raise ConfigurationError(
+        f"max_repeats={count!r} must be a whole number of at least 1: leave it out to repeat without end"
+    )
+
+
+def _seconds(name: str, value: object, *, least: float) -> float:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise ConfigurationError(f"{name}={value!r} must be a timedelta or a number of seconds")
+    if not least <= seconds <= _LONGEST:  # nor is NaN
+        bound = "at least 0" if least == 0 else "more than 0 (a microsecond or longer)"
+        raise ConfigurationError(f"{name}={value!r} must be {bound} seconds, and less than 300 years")
+    return float(seconds)
+
+
+def _settle_at(at: object) -> Once | Daily:
+    if isinstance(at, str):
+        at = _parse_at(at)
+    if isinstance(at, datetime):
+        return Once(moment=at)
+    if isinstance(at, time):
+        if at.tzinfo is None:
+            return Daily(time=at)
+        raise ConfigurationError(f"at={at!r} carries a time zone of its own: give a naive time, and the zone as tz=")
+    raise ConfigurationError(f"at={at!r} must be a datetime, a time, 'HH:MM[:SS]' or an ISO datetime")
+
+
+def _parse_at(text: str) -> datetime | time:
+    try:
+        return time.fromisoformat(text) if _CLOCK_TIME.fullmatch(text) else datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"at={text!r} is no time: write 'HH:MM[:SS]' (daily) or a datetime like '2030-01-31T09:00' (once)"
+        ) from error
+
+
+def _normalize_cron(expression: object) -> str:
+    fields = expression.split() if isinstance(expression, str) else []
+    if len(fields) != _CRON_FIELDS:
+        raise ConfigurationError(
+            f"cron={expression!r} must be a string of five fields: "
+            "minute hour day-of-month month day-of-week, like '*/15 9-17 * * MON-FRI'"
+        )
+    return " ".join(fields)

@@ -1,0 +1,135 @@
+"""Who may see an artifact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from flock.model.errors import ConfigurationError, OutputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """The agent for whom the board is read or matched."""
+
+    name: str
+    labels: frozenset[str] = frozenset()
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Visibility:
+    """Base of the five kinds of visibility."""
+
+    def allows(self, identity: Identity) -> bool:
+        """Say whether this identity may see the artifact once it is due."""
+        raise NotImplementedError
+
+    def due(self, created: float) -> float:
+        """Give the time (UTC seconds) from which `allows` counts; nobody sees the artifact before."""
+        return created
+
+
+@dataclass(frozen=True, slots=True)
+class PublicVisibility(Visibility):
+    """Everybody sees it."""
+
+    def allows(self, identity: Identity) -> bool:  # noqa: ARG002 - the port's shape
+        """Allow everybody."""
+        return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrivateVisibility(Visibility):
+    """Only the named agents see it."""
+
+    agents: frozenset[str]
+
+    def __post_init__(self) -> None:
+        """Accept any iterable of names."""
+        object.__setattr__(self, "agents", _names("agents", self.agents))
+
+    def allows(self, identity: Identity) -> bool:
+        """Allow the named agents."""
+        return identity.name in self.agents
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledVisibility(Visibility):
+    """Agents that carry all the required labels see it."""
+
+    required_labels: frozenset[str]
+
+    def __post_init__(self) -> None:
+        """Accept any iterable of labels."""
+        object.__setattr__(self, "required_labels", _names("required_labels", self.required_labels))
+
+    def allows(self, identity: Identity) -> bool:
+        """Allow agents with all labels."""
+        return self.required_labels <= identity.labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantVisibility(Visibility):
+    """Agents of one tenant see it."""
+
+    tenant_id: str
+
+    def allows(self, identity: Identity) -> bool:
+        """Allow the tenant's agents."""
+        return identity.tenant == self.tenant_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AfterVisibility(Visibility):
+    """Nobody sees it for `ttl` after its creation; from then on `then` decides."""
+
+    ttl: timedelta
+    then: Visibility = PublicVisibility()
+
+    def __post_init__(self) -> None:
+        """Refuse a negative delay."""
+        if not isinstance(self.ttl, timedelta) or self.ttl < timedelta(0):
+            message = f"AfterVisibility(ttl=...) takes a timedelta of zero or more, not {self.ttl!r}"
+            raise ConfigurationError(message)
+
+    def allows(self, identity: Identity) -> bool:
+        """Ask `then`."""
+        return self.then.allows(identity)
+
+    def due(self, created: float) -> float:
+        """Add the delay, and that of a nested After."""
+        return self.then.due(created + self.ttl.total_seconds())
+
+
+PUBLIC: Final = PublicVisibility()
+
+
+def settled(visibility: Visibility) -> Visibility:
+    """Give what is left of a visibility when its time has come."""
+    while isinstance(visibility, AfterVisibility):
+        visibility = visibility.then
+    return visibility
+
+
+def meet(visibilities: frozenset[Visibility]) -> Visibility:
+    """Give the visibility of what was made from these inputs (P23).
+
+    Raises OutputError when two that are not public differ: the declaration has to say who may see the result.
+    """
+    kinds = {settled(visibility) for visibility in visibilities} - {PUBLIC}
+    if not kinds:
+        return PUBLIC
+    if len(kinds) > 1:
+        shown = ", ".join(sorted(map(repr, kinds)))
+        message = f"inputs with different visibility meet ({shown}): declare publishes(..., visibility=...)"
+        raise OutputError(message)
+    return kinds.pop()
+
+
+def _names(field: str, value: object) -> frozenset[str]:
+    if isinstance(value, str) or not isinstance(value, (frozenset, set, list, tuple)):
+        message = f"{field}= takes a set or list of names, not {value!r}"
+        raise ConfigurationError(message)
+    return frozenset(str(name) for name in value)

@@ -1,0 +1,287 @@
+"""The contracts between the core and what surrounds it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from flock.model.context import Context, Reads
+from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
+from flock.model.visibility import Identity
+from flock.model.artifact import Artifact, Record
+from flock.model.events import Event, Waiting
+from flock.model.ledger import (
+    Activation,
+    Commit,
+    Committed,
+    Consumption,
+    Lease,
+    Progress,
+    Query,
+    TimerState,
+    Withdrawn,
+)
+
+Observer = Callable[[Event], None]
+
+class AgentInfo(Protocol):
+    """What engines and components see of an agent's declaration."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """What it is for."""
+        ...
+
+    @property
+    def identity(self) -> Identity:
+        """As whom it reads."""
+        ...
+
+    @property
+    def outputs(self) -> Sequence[OutputGroup]:
+        """What it may publish."""
+        ...
+
+    @property
+    def best_of(self) -> int:
+        """How many candidates run."""
+        ...
+
+    @property
+    def model(self) -> str | None:
+        """The model's name, if it has its own."""
+        ...
+
+    @property
+    def tools(self) -> Sequence[Callable[..., Any]]:
+        """Functions that its engine may call."""
+        ...
+
+
+class Engine:
+    """Turns inputs into outputs. Subclass it, or give any object with `evaluate`."""
+
+    async def on_pre_evaluate(self, agent: AgentInfo, ctx: Context, inputs: EvalInputs) -> EvalInputs:  # noqa: ARG002
+        """Prepare the inputs."""
+        return inputs
+
+    async def evaluate(
+        self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup
+    ) -> Any:  # noqa: ANN401 - EvalResult, model, artifact, list of these, or None
+        """Make the outputs."""
+        raise NotImplementedError
+
+    async def on_post_evaluate(
+        self,
+        agent: AgentInfo,  # noqa: ARG002
+        ctx: Context,  # noqa: ARG002
+        inputs: EvalInputs,  # noqa: ARG002
+        result: EvalResult,
+    ) -> EvalResult:
+        """Look at or change the result."""
+        return result
+
+
+class AgentComponent:
+    """Hooks around an agent's activations; lower `priority` first. Override the ones that you need.
+
+    A hook that gets something and gives something of its kind back replaces it; None keeps it.
+    """
+
+    priority: float = 0
+
+    async def on_initialize(self, agent: AgentInfo, ctx: Context) -> None:
+        """Before anything else of an attempt."""
+
+    async def on_pre_consume(self, agent: AgentInfo, ctx: Context, artifacts: list[Artifact]) -> list[Artifact] | None:
+        """With the inputs."""
+
+    async def on_pre_evaluate(self, agent: AgentInfo, ctx: Context, inputs: EvalInputs) -> EvalInputs | None:
+        """Before the engines."""
+
+    async def on_post_evaluate(
+        self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, result: EvalResult
+    ) -> EvalResult | None:
+        """After the engines, before the commit."""
+
+    async def on_post_publish(self, agent: AgentInfo, ctx: Context, artifacts: list[Artifact]) -> None:
+        """After the commit."""
+
+    async def on_error(self, agent: AgentInfo, ctx: Context, error: BaseException) -> None:
+        """After an attempt that failed."""
+
+    async def on_terminate(self, agent: AgentInfo, ctx: Context) -> None:
+        """At the very end, always."""
+
+
+Decision = Literal["CONTINUE", "SKIP", "DEFER"]
+
+
+class BoardHandle(Protocol):
+    """What an orchestrator's component may do."""
+
+    @property
+    def store(self) -> Reads:
+        """Read the board."""
+        ...
+
+    async def publish(self, obj: object, **envelope: Any) -> Artifact:  # noqa: ANN401 - see Flock.publish
+        """Publish."""
+        ...
+
+    async def cancel(self, correlation_id: str) -> int:
+        """Cancel a run."""
+        ...
+
+
+class OrchestratorComponent:
+    """Hooks around the whole board; lower `priority` first. Override the ones that you need."""
+
+    priority: float = 0
+
+    async def on_initialize(self, board: BoardHandle) -> None:
+        """When the Flock starts."""
+
+    async def on_artifact_published(self, board: BoardHandle, artifact: Artifact) -> None:
+        """After an artifact was committed."""
+
+    async def on_before_schedule(
+        self, board: BoardHandle, agent: AgentInfo, artifacts: list[Artifact]
+    ) -> Decision | None:
+        """Before an activation runs: CONTINUE (or None), SKIP it, or DEFER it to a later try."""
+
+    async def on_collect_artifacts(self, board: BoardHandle, agent: AgentInfo, artifacts: list[Artifact]) -> None:
+        """With the inputs that an activation collected."""
+
+    async def on_before_agent_schedule(self, board: BoardHandle, agent: AgentInfo, artifacts: list[Artifact]) -> None:
+        """Right before the agent runs."""
+
+    async def on_agent_scheduled(self, board: BoardHandle, agent: AgentInfo, artifacts: list[Artifact]) -> None:
+        """When the agent's task has been started."""
+
+    async def on_idle(self, board: BoardHandle) -> None:
+        """When no work is left."""
+
+    async def on_shutdown(self, board: BoardHandle) -> None:
+        """When the Flock shuts down."""
+
+
+class Handle(Protocol):
+    """Something to be called later that can be called off."""
+
+    def cancel(self) -> None:
+        """Call it off."""
+
+class Clock(Protocol):
+    """All that the core asks of the world: time, ids and chance. Times are UTC seconds that never go back."""
+
+    def now(self) -> float:
+        """Give the time."""
+
+    def advance_to(self, at_least: float) -> None:
+        """Never be behind this time again: a store's last commit."""
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Handle:
+        """Call back on the running loop when the time has come."""
+
+    def new_id(self) -> str:
+        """Give an id that no one else has."""
+
+    def random(self) -> float:
+        """Give a number from 0 up to 1."""
+
+class Store(Protocol):
+    """Where the board lives. Every method leaves it in a consistent state or raises StoreError and changes nothing.
+
+    A store that more than one process uses keeps its leases alive by itself, from a thread when it has to, until they
+    are settled or released; the core never does. Its reducer for collecting is `flock.core.gates.reduce`.
+    """
+
+    @property
+    def forgets(self) -> bool:
+        """True when what is left ends with this process."""
+        ...
+
+    async def open(self, clock: Clock) -> Committed:
+        """Migrate and recover; gives the clock the time of the last commit. The answer's `due` is when to tick."""
+        ...
+
+    async def close(self) -> None:
+        """Release what is open; calling it twice is fine."""
+
+    async def commit(self, commit: Commit) -> Committed:
+        """Do one atomic, idempotent step; raises Stale, Backpressure, RunCancelledError, PublishError, StoreError."""
+        ...
+
+    async def claim(self, limits: Mapping[str, int], most: int) -> Sequence[Lease]:
+        """Lease ready activations of these agents: highest priority, then oldest; never more than an agent's limit."""
+        ...
+
+    async def release(self, lease: Lease) -> Committed:
+        """Give an activation back: ready again, the attempt is not counted."""
+        ...
+
+    async def tick(self, limits: Mapping[str, int]) -> Committed:
+        """Do all that is due: expired joins, batches, delayed work and offers, leases that ran out."""
+        ...
+
+    async def flush(self, run: str | None, limits: Mapping[str, int]) -> Committed:
+        """Fire partial batches of a run, or of all."""
+        ...
+
+    async def cancel(self, *, run: str | None = None, activation: str | None = None) -> Withdrawn:
+        """End a run for good, or one activation: open ones are cancelled, what the run holds in collectors goes."""
+        ...
+
+    def wakeups(self) -> AsyncIterator[object] | None:
+        """Give hints that other processes changed something; None when no other process can."""
+
+    async def work(self, run: str | None = None) -> int:
+        """Count, at no cost, what has to end before a run or the board is idle: open activations and timed batches."""
+        ...
+
+    async def progress(self, run: str | None = None) -> Progress:
+        """Give one consistent snapshot of a run or of the board."""
+        ...
+
+    async def waiting(self, run: str | None = None) -> Sequence[Waiting]:
+        """Say what waits in collectors, and what is delayed."""
+        ...
+
+    async def get(self, ids: Sequence[str]) -> Sequence[Record]:
+        """Give the records of these ids that exist, in the order asked."""
+        ...
+
+    async def query(self, query: Query) -> Sequence[Record]:
+        """Give matching records in board order."""
+        ...
+
+    async def follow(self, since: int, most: int) -> Sequence[Record]:
+        """Give the next records after a sequence, none missed."""
+        ...
+
+    async def children(self, ids: Sequence[str]) -> Sequence[Record]:
+        """Give the records that name one of these as a parent."""
+        ...
+
+    async def consumptions(self, id: str) -> Sequence[Consumption]:  # noqa: A002 - the model's word
+        """Say which activations had this artifact as an input."""
+        ...
+
+    async def activation(self, id: str) -> Activation | None:  # noqa: A002
+        """Give an activation as it stands; None when it is not known (any more)."""
+        ...
+
+    async def timers(self) -> Mapping[str, TimerState]:
+        """Say where each agent's schedule stands."""
+        ...
+
+    async def runs(self) -> Sequence[str]:
+        """Name the runs that the board knows, oldest first."""
+        ...
+
