@@ -73,6 +73,7 @@ class Receipt(BaseModel):
     notes: list[str]
 
 
+Pair = tuple[Literal["order", "payment"], int]
 OrderT = TypeVar("OrderT", bound=Order)
 _serial = itertools.count()
 
@@ -109,10 +110,11 @@ def payment(i: int) -> Payment:
     return Payment(id=i, method="card", amount=9.5, settled=True, refs=["x", "y"])
 
 
-def shuffled_pairs(count: int) -> list[tuple[Literal["order", "payment"], int]]:
+def shuffled_pairs(count: int) -> list[Pair]:
     """Return `count` orders and `count` payments in one order that is the same in every run."""
-    kinds: tuple[Literal["order", "payment"], ...] = ("order", "payment")
-    pairs = [(kind, i) for kind in kinds for i in range(count)]
+    orders: list[Pair] = [("order", i) for i in range(count)]
+    payments: list[Pair] = [("payment", i) for i in range(count)]
+    pairs = orders + payments
     random.Random(7).shuffle(pairs)  # noqa: S311
     return pairs
 

@@ -356,6 +356,13 @@ class Flock:
         """Reads of the board, as its operator: everything."""
         return BoardReader(self._store, self._clock, self._roster.types)
 
+    def use_store(self, store: str | Store) -> None:
+        """Keep the board in another store than was declared; raises FlockError once the Flock has started."""
+        if self._loop is not None:
+            message = f"Flock {self.name!r} has started: it keeps its store"
+            raise FlockError(message)
+        self._store = self._spine.store = open_store(store) if isinstance(store, str) else store
+
     async def __aenter__(self) -> Flock:
         """Start."""
         await self._enter()
@@ -374,11 +381,12 @@ class Flock:
             return RunReport(idle=True)
         if self._loop is not asyncio.get_running_loop():
             await self._enter()
-        self._closed = True
+        self._closed = self._spine.closed = True
+        self._signals.room.wake()  # who waits for room is told
         started = self._clock.now()
         await self.component_runner.notify("on_shutdown", self._handle)
         await self.lifecycle.shutdown()
-        stuck = await self.scheduler.stop(grace)
+        stuck = sorted({*await self.scheduler.stop(grace), *self._threads.late})
         await self.lifecycle.shutdown()
         work = await self._store.work()
         report = await self._waiter.report(None, idle=not work, duration=self._clock.now() - started)
@@ -485,7 +493,7 @@ class Flock:
             match.match(found, record, offers, rejections)
         replayed = [offer._replace(replayed=True) for offer in offers]
         committed = await self._store.commit(Commit(offers=replayed, limits=self._roster.limits))
-        await self._spine.dispatch(committed)
+        self._spine.dispatch(committed)
 
     @asynccontextmanager
     async def _some_run(self, name: str) -> AsyncIterator[None]:

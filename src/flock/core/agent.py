@@ -71,11 +71,6 @@ class EngineStep:
     before: Callable[..., Awaitable[Any]] | None = None
     after: Callable[..., Awaitable[Any]] | None = None
 
-    @property
-    def plain(self) -> bool:
-        """True when there is nothing but `evaluate`."""
-        return self.before is None and self.after is None
-
     @classmethod
     def of(cls, engine: Any) -> EngineStep:  # noqa: ANN401 - any object with evaluate
         """Look which hooks an engine has of its own."""
@@ -111,6 +106,7 @@ class Agent:
     streams: bool = False
     timer: Target
     direct: Target
+    direct_call: Callable[..., Awaitable[Any]] | None = None  # the only engine's evaluate, if it has no other hooks
 
 
 @dataclass(slots=True, kw_only=True)
@@ -386,12 +382,15 @@ def freeze(draft: Draft) -> Agent:
             made = replace(made, id=again, target=replace(made.target, subscription=again))
         subscriptions.append(made)
     draft.frozen, draft.namespace = True, {}
+    engines = tuple(EngineStep.of(engine) for engine in draft.engines)
+    alone = len(engines) == 1 and engines[0].before is None and engines[0].after is None
     return Agent(
         name=name,
         description=draft.description,
         subscriptions=tuple(subscriptions),
         outputs=outputs,
-        engines=tuple(EngineStep.of(engine) for engine in draft.engines),
+        engines=engines,
+        direct_call=engines[0].evaluate if alone else None,
         components=tuple(sorted(draft.components, key=_priority)),
         best_of=draft.best_of,
         score=draft.score,

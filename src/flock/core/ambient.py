@@ -1,30 +1,117 @@
-"""Where the running code is: in which run, and in which activation."""
+"""Where the running code is: in which run, and in which activation with which slots."""
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flock.core.slots import Turn
+    from collections.abc import AsyncIterator, Callable
+
+    from flock.core.slots import Slots
     from flock.core.threads import Threads
-    from flock.model.artifact import Record
+    from flock.model.ledger import Lease
 
 
-@dataclass(slots=True, eq=False)
 class Ambient:
-    """One level: a `traced_run` or an activation of one Flock. `outer` is the level around it."""
+    """One level: a `traced_run` of one board."""
 
-    board: object
-    run: str
-    outer: Ambient | None = None
-    activation: str | None = None
-    agent: str = ""
-    inputs: tuple[Record, ...] = ()
-    depth: int = 0
-    turn: Turn | None = None
-    threads: Threads | None = None
+    __slots__ = ("board", "outer", "run")
+
+    def __init__(self, board: object, run: str, outer: Ambient | None) -> None:
+        """Stand in a run, within what is around it."""
+        self.board = board
+        self.run = run
+        self.outer = outer
+
+
+class Desk:
+    """What all activations of one agent share: its slots, the Flock's, its threads, and how to lend a slot."""
+
+    __slots__ = ("agent", "everyone", "on_lend", "slots", "threads")
+
+    def __init__(
+        self, agent: str, slots: Slots, everyone: Slots | None, threads: Threads, on_lend: Callable[[str, int], None]
+    ) -> None:
+        """`on_lend(agent, n)` lets n more of the agent's tasks run."""
+        self.agent = agent
+        self.slots = slots
+        self.everyone = everyone
+        self.threads = threads
+        self.on_lend = on_lend
+
+
+class Acting(Ambient):
+    """The level of an activation, or of one candidate: it holds slots while its engine chain runs."""
+
+    __slots__ = ("_busy", "_held", "desk", "lease")
+
+    def __init__(self, board: object, lease: Lease, desk: Desk) -> None:
+        """Hold nothing yet."""
+        self.board = board
+        self.run = lease.activation.run
+        self.outer = None
+        self.lease = lease
+        self.desk = desk
+        self._busy = 0
+        self._held = False
+
+    def take_free(self) -> bool:
+        """Take the slots if they are free right now."""
+        desk = self.desk
+        if not desk.slots.take_free():
+            return False
+        if desk.everyone is not None and not desk.everyone.take_free():
+            desk.slots.give()
+            return False
+        self._held = True
+        return True
+
+    async def take(self) -> None:
+        """Take the agent's slot, then the Flock's."""
+        desk, priority = self.desk, self.lease.activation.priority
+        await desk.slots.take(priority)
+        if desk.everyone is not None:
+            try:
+                await desk.everyone.take(priority)
+            except BaseException:
+                desk.slots.give()
+                raise
+        self._held = True
+
+    def give(self) -> None:
+        """Give back what is held, unless a thread still uses it: then that does when it returns."""
+        if self._held and not self._busy:
+            self._held = False
+            self.desk.slots.give()
+            if self.desk.everyone is not None:
+                self.desk.everyone.give()
+
+    def occupy(self) -> None:
+        """Keep the slots for a thread."""
+        self._busy += 1
+
+    def vacate(self, *, late: bool) -> None:
+        """A thread has returned; `late` says that its chain is over and the slots are free now."""
+        self._busy -= 1
+        if late:
+            self.give()
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[None]:
+        """Lend the slots while this chain waits for other activations."""
+        if not self._held:
+            yield
+            return
+        desk = self.desk
+        self.give()
+        desk.on_lend(desk.agent, 1)
+        try:
+            yield
+        finally:
+            desk.on_lend(desk.agent, -1)
+            await self.take()
 
 
 current: ContextVar[Ambient | None] = ContextVar("flock_ambient", default=None)
@@ -38,9 +125,11 @@ def here(board: object) -> Ambient | None:
     return found
 
 
-def acting(board: object) -> Ambient | None:
+def acting(board: object) -> Acting | None:
     """Give the innermost activation of this board around the running code."""
-    found = here(board)
-    while found is not None and (found.activation is None or found.board is not board):
+    found = current.get()
+    while found is not None:
+        if isinstance(found, Acting) and found.board is board:
+            return found
         found = found.outer
-    return found
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 import time
@@ -15,14 +16,35 @@ if TYPE_CHECKING:
     from flock.ports import Clock
 
 
+_DRAWN = 64  # ids drawn from the system at once
+
+
+class _Forks:
+    """Counts the forks above this process, so that no child goes on with its parent's ids; getpid() costs more."""
+
+    count = 0
+
+    @classmethod
+    def counted(cls) -> None:
+        cls.count += 1
+
+    @classmethod
+    @functools.cache
+    def watch(cls) -> None:
+        os.register_at_fork(after_in_child=cls.counted)
+
+
 class SystemClock:
     """Wall time read once, then monotonic time: it never goes back, whatever happens to the machine's clock."""
 
-    __slots__ = ("_offset",)
+    __slots__ = ("_forks", "_ids", "_offset")
 
     def __init__(self) -> None:
         """Read the wall."""
         self._offset = time.time() - time.monotonic()
+        self._ids: list[str] = []
+        self._forks = 0
+        _Forks.watch()
 
     def now(self) -> float:
         """Give UTC seconds."""
@@ -37,8 +59,12 @@ class SystemClock:
         return asyncio.get_running_loop().call_later(max(0.0, when - self.now()), callback)
 
     def new_id(self) -> str:
-        """Give 128 random bits as hexadecimal digits."""
-        return os.urandom(16).hex()
+        """Give 128 random bits as hexadecimal digits; drawn a few at a time, and anew in a forked process."""
+        if not self._ids or self._forks != _Forks.count:
+            drawn = os.urandom(16 * _DRAWN).hex()
+            self._ids = [drawn[start : start + 32] for start in range(0, len(drawn), 32)]
+            self._forks = _Forks.count
+        return self._ids.pop()
 
     def random(self) -> float:
         """Give a number from 0 up to 1."""

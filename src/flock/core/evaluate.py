@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flock.core import telemetry
-from flock.core.ambient import current
+from flock.core.ambient import Acting, current
 from flock.core.clock import deadline
-from flock.core.outputs import items_of, result_of
+from flock.core.outputs import check_items, items_of, result_of
 from flock.model.errors import FlockError
 from flock.model.evaluation import EvalInputs, EvalResult
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from flock.core.agent import Agent
     from flock.core.signals import Signals
-    from flock.core.slots import Turn
     from flock.core.telemetry import Telemetry
     from flock.model.context import Context
     from flock.model.evaluation import OutputGroup
@@ -47,16 +45,19 @@ class Evaluator:
         ctx: Context,
         inputs: EvalInputs,
         group: OutputGroup,
-        turn: Turn,
+        turn: Acting,
         *,
         candidate: int | None = None,
         body: Callable[..., Awaitable[Any]] | None = None,
     ) -> Any:  # noqa: ANN401 - see the class
         """Evaluate a chain (or another body) while holding its slots and within the agent's timeout."""
         run = body or self.chain
-        await turn.take()
+        if not turn.take_free():
+            await turn.take()
         try:
             if agent.timeout is None:
+                if agent.direct_call is not None and body is None and not telemetry.enabled():
+                    return await agent.direct_call(agent, ctx, inputs, group)
                 return await run(agent, ctx, inputs, group, candidate)
             watch = self._clock.call_at(self._clock.now() + agent.timeout + PATIENCE, partial(self.on_stuck, agent, ctx))
             try:
@@ -79,11 +80,9 @@ class Evaluator:
     ) -> Any:  # noqa: ANN401 - see the class
         """Evaluate an agent's engines in order; each one's outputs are the next one's inputs."""
         engines = agent.engines
-        if len(engines) == 1 and engines[0].plain:
-            if telemetry.enabled():
-                with self._metrics.engine(agent.name, engines[0].name, candidate=candidate):
-                    return await engines[0].evaluate(agent, ctx, inputs, group)
-            return await engines[0].evaluate(agent, ctx, inputs, group)
+        if agent.direct_call is not None:
+            with self._metrics.engine(agent.name, engines[0].name, candidate=candidate):
+                return await agent.direct_call(agent, ctx, inputs, group)
         total = EvalResult(state=inputs.state)
         for number, engine in enumerate(engines):
             traced = telemetry.enabled()
@@ -107,7 +106,7 @@ class Evaluator:
         ctx: Context,
         group: OutputGroup,
         fresh: Callable[[], EvalInputs],
-        turn: Callable[[], Turn],
+        turn: Callable[[], Acting],
     ) -> EvalResult:
         """Run `best_of` chains at once and give the result of the best; raises when no candidate is left."""
         results: list[EvalResult | None] = [None] * agent.best_of
@@ -116,15 +115,13 @@ class Evaluator:
 
         async def run(candidate: int) -> None:
             own = turn()
-            ambient = current.get()
-            if ambient is not None:
-                current.set(replace(ambient, turn=own))
+            current.set(own)
             try:
                 inputs = fresh()
                 mine = ctx.for_candidate(candidate, inputs.artifacts)
                 inputs.state = mine.state
                 result = result_of(await self.turn(agent, mine, inputs, group, own, candidate=candidate), agent)
-                items_of(result)
+                check_items(items_of(result), agent, group)
                 if agent.score is not None:
                     score = float(agent.score(result))
                     if math.isnan(score):

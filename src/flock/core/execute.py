@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flock.core import telemetry
-from flock.core.ambient import Ambient, current
+from flock.core.ambient import Acting, Desk, current
 from flock.core.board import BoardReader, sees
 from flock.core.components import ComponentRunner
 from flock.core.evaluate import Evaluator, late
-from flock.core.outputs import Heritage, check_counts, heritage, items_of, records_of, result_of
+from flock.core.outputs import Item, check_counts, items_of, records_of, result_of
 from flock.core.publish import Spine, unheard
-from flock.core.slots import Slots, Turn
+from flock.core.slots import Slots
 from flock.core.telemetry import ActivationSpan, Counter, Firing
 from flock.model.artifact import Artifact, Record
 from flock.model.context import Context
@@ -67,8 +67,7 @@ class Executor:
         self._board = board
         self._threads = threads
         self._limits = limits
-        self._readers: dict[str, BoardReader] = {}
-        self.on_end: Callable[[Activation, list[Record], BaseException | None], None] = _ignore
+        self.on_end: Callable[[Activation, Sequence[Record], BaseException | None], None] = _ignore
         self.on_lend: Callable[[str, int], None] = _ignore
         self.on_abandon: Callable[[Lease, Any], None] = _ignore
         self.reset()
@@ -77,32 +76,28 @@ class Executor:
         """Forget the slots of a loop that is gone."""
         count = self._limits.max_concurrency
         self._everyone = None if count is None else Slots(count)
-        self._slots: dict[str, Slots] = {}
+        self._plans: dict[str, _Plan] = {}
 
     def forget(self, agent: str) -> None:
         """Forget an agent that was removed."""
-        self._slots.pop(agent, None)
-        self._readers.pop(agent, None)
+        self._plans.pop(agent, None)
 
     async def run(self, lease: Lease) -> None:
         """Run one attempt to its end; the body of an activation's task."""
-        activation = lease.activation
-        agent = self._spine.roster.agents.get(activation.agent)
-        if agent is None:
+        name = lease.activation.agent
+        plan = self._plans.get(name) or self._plan(name)
+        if plan is None:
             await self._spine.store.release(lease)
             return
-        heir = heritage(activation)
-        turn = self._turn(agent, activation)
-        current.set(
-            Ambient(
-                self._spine, activation.run, None, activation.id, agent.name, activation.inputs, heir.depth, turn,
-                self._threads,
-            )  # fmt: skip
-        )
-        span = self._metrics.start_activation(_firing(agent, lease)) if telemetry.active() else None
+        acting = Acting(self._spine, lease, plan.desk)
+        current.set(acting)
+        if not telemetry.active():
+            await self._attempt(plan, acting, None)
+            return
+        span = self._metrics.start_activation(_firing(plan.agent, lease))
         error: BaseException | None = None
         try:
-            error = await self._attempt(agent, lease, heir, turn, span)
+            error = await self._attempt(plan, acting, span)
         except BaseException as raised:
             error = raised
             raise
@@ -110,25 +105,45 @@ class Executor:
             if span is not None:
                 self._metrics.end_activation(span, error)
 
+    def _plan(self, name: str) -> _Plan | None:
+        """Gather what all activations of an agent share."""
+        spine = self._spine
+        agent = spine.roster.agents.get(name)
+        if agent is None:
+            return None
+        slots = Slots(agent.max_concurrency)
+        plan = self._plans[name] = _Plan(
+            agent=agent,
+            desk=Desk(name, slots, self._everyone, self._threads, self.on_lend),
+            reader=BoardReader(spine.store, self._clock, spine.roster.types, agent.identity),
+            hooks=ComponentRunner(agent.components, self._signals, agent=name) if agent.components else None,
+        )
+        return plan
+
     # ---- one attempt
 
-    async def _attempt(
-        self, agent: Agent, lease: Lease, heir: Heritage, turn: Turn, span: ActivationSpan | None
-    ) -> BaseException | None:
+    async def _attempt(self, plan: _Plan, acting: Acting, span: ActivationSpan | None) -> BaseException | None:
+        agent, lease, hooks = plan.agent, acting.lease, plan.hooks
         activation = lease.activation
-        ctx = Context(lease, agent, [Artifact.of(record) for record in activation.inputs], self._reader(agent))
+        ctx = Context(lease, agent, [Artifact.of(record) for record in activation.inputs], plan.reader)
         if span is not None:
             ctx.span = span.span
             self._metrics.record_inputs(span, [record.snapshot for record in activation.inputs])
-        hooks = ComponentRunner(agent.components, self._signals, agent=agent.name) if agent.components else None
         if self._signals.listened:
             self._tell("started", activation)
         try:
             if self._components.components and await self._held_back(agent, lease, ctx):
                 return None
-            commit = await self._perform(agent, lease, ctx, heir, turn, hooks)
-            committed = await self._spine.settle(commit)
-            await self._succeeded(agent, ctx, list(committed.records), hooks, span)
+            self._check_limits(agent, activation)
+            spine = self._spine
+            made = await self._make(plan, acting, ctx)
+            records, count = ([], 0) if agent.streams else (made, len(made))
+            offers = spine.route(records) if records else ()
+            committed = await spine.settle(Commit(records, offers, (), None, lease, _DONE, spine.roster.limits))
+            outputs = made if agent.streams else committed.records[:count]
+            self._succeeded(ctx, outputs, span)
+            if hooks is not None:
+                await hooks.notify("on_post_publish", agent, ctx, [Artifact.of(each) for each in outputs])
         except asyncio.CancelledError:
             await self._interrupted(lease)
             raise
@@ -139,50 +154,60 @@ class Executor:
             if hooks is not None:
                 await hooks.notify("on_error", agent, ctx, error)
             return error
-        except BaseException:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
             await self._spine.store.release(lease)
+            raise
+        except BaseException as error:
+            await self._failed(agent, lease, error)
             raise
         finally:
             if hooks is not None:
                 await hooks.notify("on_terminate", agent, ctx)
         return None
 
-    async def _perform(
-        self, agent: Agent, lease: Lease, ctx: Context, heir: Heritage, turn: Turn, hooks: ComponentRunner | None
-    ) -> Commit:
-        self._check_limits(agent, lease.activation)
-        inputs = EvalInputs(ctx.artifacts, ctx.state, _groups(lease.activation))
+    async def _make(self, plan: _Plan, acting: Acting, ctx: Context) -> list[Record]:
+        """Evaluate every output group and give the records to commit; those of a stream have been."""
+        agent, hooks = plan.agent, plan.hooks
+        inputs = EvalInputs(ctx.artifacts, ctx.state, _groups(ctx.activation) if ctx.is_batch else [])
         if agent.context is not None:
             ctx.state["context"] = await self._context(agent, ctx)
         if hooks is not None:
             await hooks.notify("on_initialize", agent, ctx)
             inputs.artifacts = await hooks.transform("on_pre_consume", list, inputs.artifacts, agent, ctx)
             inputs = await hooks.transform("on_pre_evaluate", EvalInputs, inputs, agent, ctx)
-        records: list[Record] = []
         if agent.streams:
-            await self._stream(agent, lease, ctx, inputs, heir, turn)
-        else:
-            for group in agent.outputs:
-                result = await self._evaluate(agent, ctx, inputs, group, turn)
-                if hooks is not None:
-                    result = result_of(result, agent)
-                    result = await hooks.transform("on_post_evaluate", EvalResult, result, agent, ctx, inputs)
-                items = items_of(result)
-                if group.fan_out is not None:
-                    check_counts([type(_payload(item)) for item in items], agent, group)
-                if items:
-                    made, filtered = records_of(items, agent, group, heir, self._clock, len(records), self._metrics.traceparent())
-                    records += made
-                    self._tell_filtered(agent, ctx, filtered)
-        offers = self._spine.route(records) if records else []
-        return Commit(
-            records=records, offers=offers, lease=lease, settle=_DONE, limits=self._spine.roster.limits
+            return await self._stream(agent, acting, ctx, inputs)
+        records: list[Record] = []
+        for group in agent.outputs:
+            if agent.best_of == 1:
+                result = await self._evaluator.turn(agent, ctx, inputs, group, acting)
+            else:
+                result = await self._best(plan, acting, ctx, inputs, group)
+            if hooks is not None:
+                result = result_of(result, agent)
+                result = await hooks.transform("on_post_evaluate", EvalResult, result, agent, ctx, inputs)
+            items = items_of(result)
+            if group.fan_out is not None:
+                check_counts([type(_payload(item)) for item in items], agent, group)
+            if items:
+                records += self._record(items, agent, group, ctx, len(records))
+        return records
+
+    def _record(
+        self, items: Sequence[Item], agent: Agent, group: OutputGroup, ctx: Context, first_slot: int
+    ) -> list[Record]:
+        trace_context = self._metrics.traceparent()
+        made, filtered = records_of(
+            items, agent, group, ctx.activation, self._clock, first_slot=first_slot, trace_context=trace_context
         )  # fmt: skip
+        for each in filtered:
+            reason = f"output {each.type} did not pass publishes(where=...)"
+            self._signals.dropped(
+                "dropped", reason, agent=agent.name, run=ctx.correlation_id, activation=ctx.activation_id
+            )
+        return made
 
-    async def _evaluate(self, agent: Agent, ctx: Context, inputs: EvalInputs, group: OutputGroup, turn: Turn) -> Any:  # noqa: ANN401
-        if agent.best_of == 1:
-            return await self._evaluator.turn(agent, ctx, inputs, group, turn)
-
+    async def _best(self, plan: _Plan, acting: Acting, ctx: Context, inputs: EvalInputs, group: OutputGroup) -> EvalResult:
         def fresh() -> EvalInputs:
             return EvalInputs(
                 [Artifact.of(artifact.record) for artifact in inputs.artifacts],
@@ -190,13 +215,15 @@ class Executor:
                 [tuple([Artifact.of(artifact.record) for artifact in each]) for each in inputs.groups],
             )
 
-        return await self._evaluator.best(agent, ctx, group, fresh, lambda: self._turn(agent, ctx.activation))
+        def turn() -> Acting:
+            return Acting(self._spine, acting.lease, plan.desk)
 
-    async def _stream(
-        self, agent: Agent, lease: Lease, ctx: Context, inputs: EvalInputs, heir: Heritage, turn: Turn
-    ) -> None:
+        return await self._evaluator.best(plan.agent, ctx, group, fresh, turn)
+
+    async def _stream(self, agent: Agent, acting: Acting, ctx: Context, inputs: EvalInputs) -> list[Record]:
         """Commit each yield at once as the next slot; slots that an earlier attempt committed stay as they are."""
-        group = agent.outputs[0]
+        group, spine = agent.outputs[0], self._spine
+        stored: list[Record] = []
 
         async def body(agent: Agent, ctx: Context, inputs: EvalInputs, group: OutputGroup, _: object) -> None:
             kinds: list[type] = []
@@ -204,33 +231,30 @@ class Executor:
             try:
                 async for item in stream:
                     for each in items_of(item):
-                        made, filtered = records_of([each], agent, group, heir, self._clock, len(kinds), self._metrics.traceparent())
+                        made = self._record([each], agent, group, ctx, len(kinds))
                         kinds.append(type(_payload(each)))
-                        self._tell_filtered(agent, ctx, filtered)
-                        offers = self._spine.route(made)
-                        limits = self._spine.roster.limits
-                        await self._spine.settle(Commit(records=made, offers=offers, lease=lease, limits=limits))
+                        count, offers = len(made), spine.route(made)
+                        commit = Commit(made, offers, lease=acting.lease, limits=spine.roster.limits)
+                        stored.extend((await spine.settle(commit)).records[:count])
             finally:
                 await stream.aclose()
             check_counts(kinds, agent, group)
 
-        await self._evaluator.turn(agent, ctx, inputs, group, turn, body=body)
+        await self._evaluator.turn(agent, ctx, inputs, group, acting, body=body)
+        return stored
 
     # ---- how it ends
 
-    async def _succeeded(
-        self, agent: Agent, ctx: Context, records: list[Record], hooks: ComponentRunner | None, span: ActivationSpan | None
-    ) -> None:
+    def _succeeded(self, ctx: Context, records: Sequence[Record], span: ActivationSpan | None) -> None:
+        activation = ctx.activation
         if span is not None:
             self._metrics.record_outputs(span, [record.snapshot for record in records])
-            self._metrics.count(Counter.ACTIVATIONS, agent=agent.name, outcome="succeeded")
+            self._metrics.count(Counter.ACTIVATIONS, agent=activation.agent, outcome="succeeded")
         if self._signals.listened:
-            self._tell("finished", ctx.activation)
-        self.on_end(ctx.activation, records, None)
-        if hooks is not None:
-            await hooks.notify("on_post_publish", agent, ctx, [Artifact.of(record) for record in records])
+            self._tell("finished", activation)
+        self.on_end(activation, records, None)
 
-    async def _failed(self, agent: Agent, lease: Lease, error: Exception) -> None:
+    async def _failed(self, agent: Agent, lease: Lease, error: BaseException) -> None:
         """Settle an attempt that raised: try again later, or fail with a Failure in the same commit."""
         activation, policy = lease.activation, agent.retry
         text = f"{type(error).__name__}: {error}"
@@ -263,7 +287,7 @@ class Executor:
             unheard(records[0], offers)
         self.on_end(activation, records, error)
 
-    def _tell_failed(self, agent: Agent, activation: Activation, error: Exception, *, again: bool) -> None:
+    def _tell_failed(self, agent: Agent, activation: Activation, error: BaseException, *, again: bool) -> None:
         self._metrics.count(Counter.ACTIVATIONS, agent=agent.name, outcome="retried" if again else "failed")
         if not again and _failing(activation):
             logger.error("%s raised while it handled a Failure", agent.name, exc_info=error)
@@ -331,29 +355,15 @@ class Executor:
             return ()
 
     def _check_limits(self, agent: Agent, activation: Activation) -> None:
-        depth = max((record.depth for record in activation.inputs), default=0)
+        depth = activation.depth - 1
         most = self._limits.max_activations
         # The first Failure beyond the limit may still be handled; what its handler publishes may not go on.
-        slack = 2 if _failing(activation) else 0
-        if depth > self._limits.max_depth + slack:
+        if depth > self._limits.max_depth and (depth > self._limits.max_depth + 2 or not _failing(activation)):
             message = f"{agent.name!r} would run at depth {depth}: max_depth={self._limits.max_depth}; is there a loop?"
             raise LimitExceeded(message)
         if most is not None and activation.ordinal > most:
             message = f"{agent.name!r} has had {most} activations in run {activation.run!r}: max_activations={most}"
             raise LimitExceeded(message)
-
-    def _turn(self, agent: Agent, activation: Activation) -> Turn:
-        slots = self._slots.get(agent.name)
-        if slots is None:
-            slots = self._slots[agent.name] = Slots(agent.max_concurrency)
-        return Turn(slots, self._everyone, activation.priority, self.on_lend, agent.name)
-
-    def _reader(self, agent: Agent) -> BoardReader:
-        reader = self._readers.get(agent.name)
-        if reader is None:
-            types = self._spine.roster.types
-            reader = self._readers[agent.name] = BoardReader(self._spine.store, self._clock, types, agent.identity)
-        return reader
 
     def _tell(self, kind: Any, activation: Activation, *, error: BaseException | None = None) -> None:  # noqa: ANN401
         self._signals.emit(
@@ -361,12 +371,15 @@ class Executor:
             artifacts=tuple([record.id for record in activation.inputs]), error=error,
         )  # fmt: skip
 
-    def _tell_filtered(self, agent: Agent, ctx: Context, filtered: Sequence[Any]) -> None:
-        for each in filtered:
-            reason = f"output {each.type} did not pass publishes(where=...)"
-            self._signals.dropped(
-                "dropped", reason, agent=agent.name, run=ctx.correlation_id, activation=ctx.activation_id
-            )
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Plan:
+    """What all activations of one agent share on this event loop."""
+
+    agent: Agent
+    desk: Desk
+    reader: BoardReader
+    hooks: ComponentRunner | None
 
 
 _DONE = Settle("done")

@@ -162,7 +162,7 @@ class LifecycleManager:
 
     async def _tick(self) -> float | None:
         committed = await self._spine.store.tick(self._spine.roster.limits)
-        await self._spine.dispatch(committed)
+        self._spine.dispatch(committed)
         return committed.due
 
     async def _fire(self) -> float | None:
@@ -181,7 +181,7 @@ class LifecycleManager:
                 self._spine.signals.emit("tick", agent=timer.agent.name, reason=str(tick.iteration))
             timer.fired(fire)
             timer.plan(now)
-            await self._spine.dispatch(committed)
+            self._spine.dispatch(committed)
         return min((timer.due for timer in self._timers.values() if timer.due is not None), default=None)
 
     def _missed(self, agent: str, count: int, why: str) -> None:

@@ -54,46 +54,25 @@ def result_of(result: object, agent: Agent) -> EvalResult:
     return result if isinstance(result, EvalResult) else EvalResult.from_objects(*items_of(result), agent=agent)
 
 
-class Heritage(NamedTuple):
-    """What outputs take from an activation's inputs."""
-
-    run: str
-    agent: str
-    activation: str
-    parents: tuple[str, ...]
-    partition_key: str | None
-    visibilities: frozenset[Visibility]
-    depth: int
-
-
-def heritage(activation: Activation) -> Heritage:
-    """Read off an activation what its outputs take from it."""
-    inputs = activation.inputs
+def _partition(inputs: Sequence[Record]) -> str | None:
+    """Give the inputs' partition key if they agree."""
     if len(inputs) == 1:
-        only = inputs[0]
-        return Heritage(
-            activation.run, activation.agent, activation.id, (only.id,), only.partition_key,
-            _ONLY_PUBLIC if only.visibility is PUBLIC else frozenset({only.visibility}), only.depth + 1,
-        )  # fmt: skip
+        return inputs[0].partition_key
     keys = {record.partition_key for record in inputs}
-    return Heritage(
-        activation.run, activation.agent, activation.id, tuple([record.id for record in inputs]),
-        keys.pop() if len(keys) == 1 else None, frozenset(record.visibility for record in inputs),
-        max((record.depth for record in inputs), default=-1) + 1,
-    )  # fmt: skip
-
-
-_ONLY_PUBLIC = frozenset({PUBLIC})
+    return keys.pop() if len(keys) == 1 else None
 
 
 def records_of(
-    items: Iterable[Item], agent: Agent, group: OutputGroup, heir: Heritage, clock: Clock, first_slot: int,
+    items: Iterable[Item], agent: Agent, group: OutputGroup, activation: Activation, clock: Clock, *, first_slot: int,
     trace_context: str | None,
 ) -> tuple[list[Record], list[Filtered]]:
     """Make records of outputs; slots count from `first_slot`. Raises OutputError when one breaks the declaration."""
     records: list[Record] = []
     filtered: list[Filtered] = []
     now = clock.now()
+    inputs = activation.inputs
+    parents = (inputs[0].id,) if len(inputs) == 1 else tuple([record.id for record in inputs])
+    partition_key, depth = _partition(inputs), activation.depth
     for slot, item in enumerate(items, first_slot):
         draft = item.record if isinstance(item, Artifact) else None
         payload: Any = item if draft is None else draft.snapshot
@@ -105,21 +84,21 @@ def records_of(
             id=(draft.id if draft is not None and not draft.sequence else "") or clock.new_id(),
             type=type_name(type(payload)),
             snapshot=snapshot(payload) if draft is None else payload,
-            run=heir.run,
+            run=activation.run,
             created=now,
-            produced_by=heir.agent,
-            partition_key=heir.partition_key,
+            produced_by=activation.agent,
+            partition_key=partition_key,
             tags=group.tags,
-            visibility=_visibility(payload, group, heir, draft),
-            parents=heir.parents,
-            activation_id=heir.activation,
+            visibility=_visibility(payload, group, inputs, draft),
+            parents=parents,
+            activation_id=activation.id,
             trace_context=trace_context,
-            depth=heir.depth,
+            depth=depth,
             slot=slot,
         )
         if draft is not None:
             record.tags = group.tags | draft.tags
-            record.partition_key = draft.partition_key or heir.partition_key
+            record.partition_key = draft.partition_key or partition_key
         records.append(record)
     return records, filtered
 
@@ -137,6 +116,14 @@ def check_counts(types: Sequence[type], agent: Agent, group: OutputGroup) -> Non
             raise OutputError(message)
 
 
+def check_items(items: Iterable[Item], agent: Agent, group: OutputGroup) -> None:
+    """Hold outputs that are not published yet against the declaration; raises OutputError."""
+    payloads = [item.record.snapshot if isinstance(item, Artifact) else item for item in items]
+    for payload in payloads:
+        _check(payload, agent, group)
+    check_counts([type(payload) for payload in payloads], agent, group)
+
+
 def _check(payload: BaseModel, agent: Agent, group: OutputGroup) -> None:
     cls = type(payload)
     if group.declared and group.declared_type(cls) is None:
@@ -149,7 +136,7 @@ def _check(payload: BaseModel, agent: Agent, group: OutputGroup) -> None:
             raise OutputError(message)
 
 
-def _visibility(payload: BaseModel, group: OutputGroup, heir: Heritage, draft: Record | None) -> Visibility:
+def _visibility(payload: BaseModel, group: OutputGroup, inputs: Sequence[Record], draft: Record | None) -> Visibility:
     """Choose the declaration's, else the inputs'; an engine may narrow what is public and nothing else."""
     declared = group.visibility
     if declared is not None:
@@ -158,7 +145,9 @@ def _visibility(payload: BaseModel, group: OutputGroup, heir: Heritage, draft: R
             message = f"visibility= gave {found!r}, which is no Visibility"
             raise OutputError(message)
         return found
-    inherited = PUBLIC if heir.visibilities is _ONLY_PUBLIC else meet(heir.visibilities)
+    if len(inputs) == 1 and inputs[0].visibility is PUBLIC and draft is None:
+        return PUBLIC
+    inherited = meet(frozenset([record.visibility for record in inputs]))
     own = None if draft is None or draft.visibility is UNSET or draft.sequence else draft.visibility
     if own is None or own == inherited:
         return inherited

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from flock.core import telemetry
 from flock.core.ambient import acting, here
 from flock.core.clock import pause
 from flock.core.match import Rejection, match
-from flock.core.telemetry import Counter
+from flock.core.telemetry import Counter, metering
 from flock.model.artifact import EXTERNAL, UNSET, Artifact, Record, snapshot
-from flock.model.errors import Backpressure, OutputError, PublishError, RunCancelledError, Stale, StoreError
+from flock.model.errors import Backpressure, ClosedError, OutputError, PublishError, RunCancelledError, Stale, StoreError
 from flock.model.evaluation import FAILURE, Failure
 from flock.model.ledger import Commit, Committed, Direct, Lease, Offer
 from flock.model.payload import type_name
@@ -25,6 +24,7 @@ from flock.model.visibility import PUBLIC, PrivateVisibility, Visibility, meet
 if TYPE_CHECKING:
     from flock.core.roster import Roster
     from flock.core.signals import Signals
+    from flock.core.telemetry import Telemetry
     from flock.ports import Clock, Store
 
 logger = logging.getLogger("flock")
@@ -41,6 +41,17 @@ class Envelope:
     tags: frozenset[str] = frozenset()
     visibility: Visibility | None = None
 
+    def check(self) -> None:
+        """Raise PublishError for a part of the wrong type."""
+        words = {"id": self.id, "correlation_id": self.correlation_id, "partition_key": self.partition_key}
+        for name, value in [*words.items(), *[("tags", tag) for tag in self.tags]]:
+            if value is not None and not isinstance(value, str):
+                message = f"{name}= takes text, not {value!r}"
+                raise PublishError(message)
+        if self.visibility is not None and not isinstance(self.visibility, Visibility):
+            message = f"visibility= takes a Visibility, not {self.visibility!r}"
+            raise PublishError(message)
+
 
 class Spine:
     """Publishes into one store, and hands on what a commit sets free."""
@@ -52,7 +63,7 @@ class Spine:
         clock: Clock,
         roster: Roster,
         signals: Signals,
-        metrics: telemetry.Telemetry,
+        metrics: Telemetry,
         default_run: str,
         max_pending: int | None,
     ) -> None:
@@ -65,6 +76,7 @@ class Spine:
         self.default_run = default_run
         self.max_pending = max_pending
         self.last_sequence = 0
+        self.closed = False
         self.on_leases: Callable[[Sequence[Lease]], None] = _ignore
         self.on_due: Callable[[float | None], None] = _ignore
         self.on_quiet: Callable[[], None] | None = None
@@ -74,6 +86,8 @@ class Spine:
 
     def record(self, obj: object, envelope: Envelope) -> Record:
         """Validate and wrap one object in the caller's run; raises PublishError and stores nothing."""
+        if envelope.id or envelope.correlation_id or envelope.partition_key or envelope.tags or envelope.visibility:
+            envelope.check()
         ambient = here(self)
         run = envelope.correlation_id or (self.default_run if ambient is None else ambient.run)
         if isinstance(obj, BaseModel):
@@ -105,10 +119,11 @@ class Spine:
             _inherit(record, draft, envelope)
         actor = acting(self) if ambient is not None else None
         if actor is not None:
-            record.produced_by = actor.agent
-            record.parents = tuple([parent.id for parent in actor.inputs])
-            record.activation_id = actor.activation
-            record.depth = actor.depth
+            activation = actor.lease.activation
+            record.produced_by = activation.agent
+            record.parents = tuple([parent.id for parent in activation.inputs])
+            record.activation_id = activation.id
+            record.depth = activation.depth
         return record
 
     def failure(  # noqa: PLR0913 - what a Failure says
@@ -148,9 +163,10 @@ class Spine:
         """Match records; a predicate that raises adds a Failure to them. `without` leaves one agent out."""
         offers: list[Offer] = []
         rejections: list[Rejection] = []
-        roster = self.roster
+        routes = self.roster.routes
         for record in records:
-            found = roster.route(type(record.snapshot))
+            cls = type(record.snapshot)
+            found = routes.get(cls) or self.roster.route(cls)
             if found.entries:
                 match(found, record, offers, rejections)
         if without is not None:
@@ -179,6 +195,10 @@ class Spine:
         """Commit what came from outside or from inside a running agent; returns when it is durable."""
         asked = len(records)
         offers = self.route(records, without=without)
+        if len(records) > asked:  # what was rejected: a repeat (P4) had its Failure when it first came
+            known = {record.id for record in await self.store.get([record.id for record in records[:asked]])}
+            records[asked:] = [failure for failure in records[asked:] if known.isdisjoint(failure.parents)]
+            offers = [offer for offer in offers if offer.record in records]
         commit = Commit(records=records, offers=offers, direct=direct, limits=self.roster.limits)
         if self.max_pending is not None and acting(self) is None:
             commit.max_pending = self.max_pending
@@ -188,30 +208,43 @@ class Spine:
                 break
             except Backpressure:
                 await self.signals.room.wait()
+                if self.closed:
+                    message = "the Flock was closed before there was room to publish"
+                    raise ClosedError(message) from None
             except RunCancelledError as error:
                 raise PublishError(str(error)) from error
-        await self.dispatch(committed)
+        self.dispatch(committed)
+        if self.on_published is not None:
+            await self.on_published(committed.records)
         committed.records = committed.records[:asked]
         return committed
 
     async def settle(self, commit: Commit) -> Committed:
         """Commit for an activation; a store that stumbles is asked again, as the same commit changes nothing twice."""
-        for delay in _AGAIN:
-            try:
-                committed = await self.store.commit(commit)
-            except (Stale, PublishError, RunCancelledError):
+        try:
+            committed = await self.store.commit(commit)
+        except StoreError as error:
+            if isinstance(error, (Stale, RunCancelledError)):
                 raise
-            except StoreError as error:
-                self.signals.hook_failed("store.commit", error)
-                await pause(self.clock, delay)
-            else:
-                await self.dispatch(committed)
-                return committed
-        committed = await self.store.commit(commit)
-        await self.dispatch(committed)
+            committed = await self._settle_again(commit, error)
+        self.dispatch(committed)
+        if self.on_published is not None and committed.records:
+            await self.on_published(committed.records)
         return committed
 
-    async def dispatch(self, committed: Committed) -> None:
+    async def _settle_again(self, commit: Commit, error: StoreError) -> Committed:
+        for delay in _AGAIN:
+            self.signals.hook_failed("store.commit", error)
+            await pause(self.clock, delay)
+            try:
+                return await self.store.commit(commit)
+            except (Stale, RunCancelledError):
+                raise
+            except StoreError as again:
+                error = again
+        raise error
+
+    def dispatch(self, committed: Committed) -> None:
         """Hand on what a step of the store set free: leases, deadlines, news."""
         signals = self.signals
         if committed.leases:
@@ -222,22 +255,18 @@ class Spine:
             self._tell_expired(committed)
         records = committed.records
         if records and not committed.repeated:
-            self.last_sequence = max(self.last_sequence, records[-1].sequence)
-            if self.metrics_on():
+            if records[-1].sequence > self.last_sequence:
+                self.last_sequence = records[-1].sequence
+            if metering():
                 self.metrics.count(Counter.ARTIFACTS_PUBLISHED, len(records))
             if signals.listened:
                 self._tell_published(records)
-            signals.changed.wake()
-            if self.on_published is not None:
-                await self.on_published(records)
+            if signals.changed.waiters:
+                signals.changed.wake()
         if committed.quiet:
             signals.quiet.wake()
             if self.on_quiet is not None:
                 self.on_quiet()
-
-    def metrics_on(self) -> bool:
-        """Say whether counting goes anywhere."""
-        return telemetry.metering()
 
     def _tell_published(self, records: Sequence[Record]) -> None:
         for record in records:

@@ -25,7 +25,7 @@ class Roster:
         self.limits: dict[str, int] = {}  # how many activations of each agent may run here now
         self.types = Catalog()
         self._entries: dict[type[BaseModel], list[tuple[int, Entry]]] = {}
-        self._routes: dict[type[BaseModel], Route] = {}
+        self.routes: dict[type[BaseModel], Route] = {}
         self._count = 0
 
     def add(self, agent: Agent) -> None:
@@ -43,7 +43,7 @@ class Roster:
                 self.types.know(kind)
         for kind in group_types(agent.outputs):
             self.types.know(kind)
-        self._routes.clear()
+        self.routes.clear()
 
     def remove(self, name: str) -> Agent:
         """Let an agent go; what waits for it stays. Raises ConfigurationError for an unknown name."""
@@ -51,7 +51,7 @@ class Roster:
         del self.agents[name], self.limits[name]
         for kind, entries in list(self._entries.items()):
             self._entries[kind] = [pair for pair in entries if pair[1].target.agent != name]
-        self._routes.clear()
+        self.routes.clear()
         return agent
 
     def get(self, name: str) -> Agent:
@@ -65,10 +65,10 @@ class Roster:
 
     def route(self, cls: type[BaseModel]) -> Route:
         """Give the ways that artifacts of a class may take."""
-        found = self._routes.get(cls)
+        found = self.routes.get(cls)
         if found is None:
             pairs = [pair for base in cls.__mro__ for pair in self._entries.get(base, ())]
-            found = self._routes[cls] = route(cls, [entry for _, entry in sorted(pairs, key=_rank)])
+            found = self.routes[cls] = route(cls, [entry for _, entry in sorted(pairs, key=_rank)])
             self.types.know(cls)
         return found
 

@@ -96,7 +96,7 @@ class Scheduler:
         except asyncio.CancelledError:
             withdrawn = await self._spine.store.cancel(activation=key)
             self.cancel(withdrawn.running)
-            await self._spine.dispatch(withdrawn.committed)
+            self._spine.dispatch(withdrawn.committed)
             raise
         finally:
             self._results.pop(key, None)
@@ -126,8 +126,9 @@ class Scheduler:
         if ids:
             spine.signals.dropped("withdrawn", "run cancelled", run=run, artifacts=ids)
         spine.signals.emit("cancelled", run=run, count=len(withdrawn.ended))
-        await spine.dispatch(withdrawn.committed)
+        spine.dispatch(withdrawn.committed)
         spine.signals.changed.wake()
+        spine.signals.room.wake()
         await self.claim()
         others = [task for task in tasks if task is not asyncio.current_task()]
         if others:
@@ -141,7 +142,7 @@ class Scheduler:
         return [
             task
             for task, lease in self._tasks.items()
-            if task is not me and task not in self._abandoned and (run is None or run in lease.activation.runs)
+            if not task.done() and task is not me and task not in self._abandoned and (run is None or run in lease.activation.runs)
         ]
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -180,23 +181,29 @@ class Scheduler:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         lease = self._tasks.pop(task, None)
-        self._abandoned.discard(task)
-        self._spine.signals.room.wake()
+        if self._abandoned:
+            self._abandoned.discard(task)
+        room = self._spine.signals.room
+        if room.waiters:
+            room.wake()
         if not task.cancelled():
             error = task.exception()
-            if isinstance(error, Exception):
+            if error is not None and isinstance(error, Exception):
                 agent = None if lease is None else lease.activation.agent
                 self._spine.signals.hook_failed("activation", error, agent=agent)
+            elif error is not None:
+                told = {"message": "an activation raised what is no Exception", "exception": error, "task": task}
+                task.get_loop().call_exception_handler(told)
 
     def _helped(self, task: asyncio.Task[Any]) -> None:
         self._helpers.discard(task)
 
-    def _ended(self, activation: Activation, records: list[Record], error: BaseException | None) -> None:
+    def _ended(self, activation: Activation, records: Sequence[Record], error: BaseException | None) -> None:
         future = self._results.get(activation.id)
         if future is None or future.done():
             return
         if error is None:
-            future.set_result(records)
+            future.set_result(list(records))
         elif isinstance(error, asyncio.CancelledError):
             future.set_exception(FlockError(str(error)))
         else:

@@ -22,22 +22,22 @@ logger = logging.getLogger("flock")
 class Channel:
     """Something that changes: whoever waits is woken at the next change."""
 
-    __slots__ = ("_waiters",)
+    __slots__ = ("waiters",)
 
     def __init__(self) -> None:
         """Start without waiters."""
-        self._waiters: list[asyncio.Future[None]] = []
+        self.waiters: list[asyncio.Future[None]] = []
 
     def wait(self) -> asyncio.Future[None]:
         """Give a future that is done at the next change."""
         future = asyncio.get_running_loop().create_future()
-        self._waiters.append(future)
+        self.waiters.append(future)
         return future
 
     def wake(self) -> None:
         """Tell all who wait."""
-        if self._waiters:
-            waiters, self._waiters = self._waiters, []
+        if self.waiters:
+            waiters, self.waiters = self.waiters, []
             for future in waiters:
                 if not future.done() and not future.get_loop().is_closed():
                     future.set_result(None)

@@ -8,12 +8,11 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
-from flock.core.ambient import current
+from flock.core.ambient import Acting, current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flock.core.slots import Turn
 
 _Job = tuple[contextvars.Context, "Callable[[], Any]", asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 
@@ -27,7 +26,13 @@ class Threads:
         self._idle: list[queue.SimpleQueue[_Job | None]] = []
         self._lock = threading.Lock()
         self._count = 0
+        self._late: dict[asyncio.Future[Any], str] = {}
         self._closed = False
+
+    @property
+    def late(self) -> frozenset[str]:
+        """The agents whose threads still run although nobody waits for them any more."""
+        return frozenset(self._late.values())
 
     async def run(self, fn: Callable[[], Any]) -> Any:  # noqa: ANN401 - what fn gives
         """Run a function in a thread with the caller's context variables.
@@ -35,7 +40,7 @@ class Threads:
         Cancelling the wait does not stop the thread: the caller's slots stay taken until it returns.
         """
         ambient = current.get()
-        turn = None if ambient is None else ambient.turn
+        turn = ambient if isinstance(ambient, Acting) else None
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._inbox().put((contextvars.copy_context(), fn, loop, future))
@@ -46,14 +51,15 @@ class Threads:
             result = await asyncio.shield(future)
         except asyncio.CancelledError:
             if not future.done():
-                future.add_done_callback(lambda done: _return_late(done, turn))
+                self._late[future] = turn.desk.agent
+                future.add_done_callback(lambda done: self._return_late(done, turn))
                 raise
-            turn.vacate(ended=False)
+            turn.vacate(late=False)
             raise
         except BaseException:
-            turn.vacate(ended=False)
+            turn.vacate(late=False)
             raise
-        turn.vacate(ended=False)
+        turn.vacate(late=False)
         return result
 
     def close(self) -> None:
@@ -63,6 +69,12 @@ class Threads:
             idle, self._idle = self._idle, []
         for inbox in idle:
             inbox.put(None)
+
+    def _return_late(self, done: asyncio.Future[Any], turn: Acting) -> None:
+        del self._late[done]
+        if not done.cancelled():
+            done.exception()  # the attempt has been settled: nobody asks for the outcome
+        turn.vacate(late=True)
 
     def _inbox(self) -> queue.SimpleQueue[_Job | None]:
         with self._lock:
@@ -102,9 +114,3 @@ def _deliver(future: asyncio.Future[Any], result: Any, error: BaseException | No
         future.set_result(result)
     else:
         future.set_exception(error)
-
-
-def _return_late(done: asyncio.Future[Any], turn: Turn) -> None:
-    if not done.cancelled():
-        done.exception()  # the attempt has been settled: nobody asks for the outcome
-    turn.vacate(ended=True)

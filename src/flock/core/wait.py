@@ -49,13 +49,16 @@ class Waiter:
             run = ambient.run
         if actor is not None and (run is None or run == actor.run):
             message = (
-                f"agent {actor.agent!r} would wait for its own run to be idle, which can't be before it ends: "
+                f"agent {actor.desk.agent!r} would wait for its own run to be idle, which can't be before it ends: "
                 "open a traced_run() around what you wait for"
             )
             raise WaitError(message)
         clock = self._spine.clock
         started = clock.now()
         reached = True
+        if actor is None and timeout is None and not drain:
+            await self._until_idle(run)
+            return await self.report(run, idle=True, duration=clock.now() - started)
         async with self.lent():
             try:
                 async with deadline(clock, timeout) as scope:
@@ -71,9 +74,10 @@ class Waiter:
     async def _until_idle(self, run: str | None) -> None:
         store, quiet = self._spine.store, self._spine.signals.quiet
         while True:
-            change = quiet.wait()
             if await store.work(run):
-                await change
+                change = quiet.wait()
+                if await store.work(run):  # it may have ended while the store was asked
+                    await change
                 continue
             tasks = self._scheduler.tasks_of(run)
             if not tasks:
@@ -82,7 +86,7 @@ class Waiter:
 
     async def _drained(self, run: str | None) -> bool:
         committed = await self._spine.store.flush(run, self._spine.roster.limits)
-        await self._spine.dispatch(committed)
+        self._spine.dispatch(committed)
         return bool(await self._spine.store.work(run))
 
     async def report(self, run: str | None, *, idle: bool, duration: float) -> RunReport:
@@ -227,10 +231,10 @@ class Waiter:
     async def lent(self) -> AsyncIterator[None]:
         """Lend the slots of the activation around this, if there is one, while it waits."""
         actor = acting(self._spine)
-        if actor is None or actor.turn is None:
+        if actor is None:
             yield
             return
-        async with actor.turn.lent():
+        async with actor.lent():
             yield
 
 

@@ -14,7 +14,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from flock.core.agent import Consumes, Draft
-from flock.core.ambient import current
+from flock.core.ambient import Acting, current
 from flock.model.artifact import Artifact
 from flock.model.context import Context
 from flock.model.errors import ConfigurationError, FlockError
@@ -46,7 +46,8 @@ class FunctionEngine:
         self._on_loop = is_async(fn)
         self._streams = is_stream(fn)
         kinds = tuple(p.kind for p in parameters)
-        self._one_model = kinds == ("model",) and not parameters[0].optional and not parameters[0].keyword
+        one = kinds == ("model",) and not parameters[0].optional and not parameters[0].keyword
+        self._one_model = one and not self._streams
         self._types = parameters[0].types if parameters else ()
 
     async def evaluate(self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup) -> Any:  # noqa: ANN401, ARG002
@@ -102,7 +103,7 @@ class FunctionEngine:
 
 async def _in_thread(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the function gives
     ambient = current.get()
-    if ambient is None or ambient.threads is None:
+    if not isinstance(ambient, Acting):
         message = "a function agent runs inside an activation"
         raise FlockError(message)
 
@@ -110,7 +111,7 @@ async def _in_thread(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the
         result = call()
         return list(result) if inspect.isgenerator(result) else result
 
-    return await ambient.threads.run(whole)
+    return await ambient.desk.threads.run(whole)
 
 
 def declare(draft: Draft) -> None:

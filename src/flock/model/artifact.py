@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from flock.model.errors import PublishError
-from flock.model.payload import copier, loaded_type, type_name
+from flock.model.payload import all_fields, copier, loaded_type, type_name
 from flock.model.visibility import (
     PUBLIC,
     AfterVisibility,
@@ -89,6 +89,9 @@ class Artifact:
         """Take a snapshot of the payload; raises PublishError when it is no pydantic model."""
         if not isinstance(payload, BaseModel):
             message = f"an artifact's payload is a pydantic model, not {type(payload).__name__}"
+            raise PublishError(message)
+        if visibility is not None and not isinstance(visibility, Visibility):
+            message = f"visibility= takes a Visibility, not {visibility!r}"
             raise PublishError(message)
         self._payload: BaseModel | None = None
         self._record = Record(
@@ -256,12 +259,17 @@ class _Unset(PublicVisibility):
 
 UNSET = _Unset()
 _new = Artifact.__new__
+_set = object.__setattr__
 
 
 def snapshot(payload: M) -> M:
     """Give the board's private copy of a payload; raises PublishError when it can't be copied."""
+    cls = type(payload)
     try:
-        return copier(type(payload))(payload)
+        taken = copier(cls)(payload)
+        if taken is not payload and taken.__pydantic_fields_set__ == (usual := all_fields(cls)):
+            _set(taken, "__pydantic_fields_set__", usual)  # nobody changes a snapshot: one set serves all of them
+        return taken
     except Exception as error:
         message = f"{type(payload).__name__} can't be copied, so it can't be published: {error}"
         raise PublishError(message) from error

@@ -105,6 +105,12 @@ class Activation:
     trace_context: str | None = None
     error: str | None = None
 
+    @property
+    def depth(self) -> int:
+        """The depth of what it makes: one more than its deepest input's."""
+        inputs = self.inputs
+        return inputs[0].depth + 1 if len(inputs) == 1 else max((record.depth for record in inputs), default=-1) + 1
+
 
 class Lease(NamedTuple):
     """The right to run an activation until it is settled: the pair (activation id, epoch) is the fence."""
@@ -125,7 +131,7 @@ class Settle(NamedTuple):
     error: str | None = None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Commit:
     """One atomic step. Sent again after a lost answer it changes nothing and gets the same answer.
 

@@ -27,6 +27,7 @@ _ATOMS: Final = frozenset({
     dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone, pathlib.PurePosixPath, pathlib.PosixPath,
     pathlib.PureWindowsPath, pathlib.WindowsPath,
 })  # fmt: skip
+_DECLARED: Final = "__flock_type__"
 _new: Final = object.__new__
 _set: Final = object.__setattr__
 
@@ -41,15 +42,17 @@ def flock_type(name: str) -> Callable[[type[M]], type[M]]:
         if not isinstance(cls, type) or not issubclass(cls, BaseModel):
             message = f"@flock_type marks pydantic models; {cls!r} is none"
             raise ConfigurationError(message)
-        cls.__flock_type__ = name  # type-checked as a class attribute that only this module reads
+        setattr(cls, _DECLARED, name)
+        type_name.cache_clear()
         return cls
 
     return declare
 
 
+@functools.lru_cache(maxsize=4096)
 def type_name(cls: type[BaseModel]) -> str:
     """Give the stable name of a payload type: what was declared, else `module:QualName`."""
-    declared = cls.__dict__.get("__flock_type__")
+    declared = cls.__dict__.get(_DECLARED)
     if declared is not None:
         return str(declared)
     module = cls.__module__
@@ -92,9 +95,11 @@ def copy_value(value: Any) -> Any:  # noqa: ANN401 - payload fields can hold any
 def _copy_plain(model: BaseModel) -> BaseModel:
     """Copy a model without extras and private attributes; what users of pydantic mostly write."""
     twin = _new(type(model))
-    _set(twin, "__dict__", {
-        name: value if type(value) in _ATOMS else copy_value(value) for name, value in model.__dict__.items()
-    })  # fmt: skip
+    values = model.__dict__.copy()
+    for name, value in values.items():
+        if type(value) not in _ATOMS:
+            values[name] = copy_value(value)
+    _set(twin, "__dict__", values)
     _set(twin, "__pydantic_fields_set__", model.__pydantic_fields_set__.copy())
     _set(twin, "__pydantic_extra__", None)
     _set(twin, "__pydantic_private__", None)
@@ -110,9 +115,24 @@ def _copy_full(model: BaseModel) -> BaseModel:
 
 def _copy_frozen(model: BaseModel) -> BaseModel:
     """Share a frozen model whose values can't change; copy it when one can."""
-    if all(type(value) in _ATOMS for value in model.__dict__.values()):
+    if all(type(value) in _ATOMS or _unchanging(value) for value in model.__dict__.values()):
         return model
     return _copy_plain(model)
+
+
+def _unchanging(value: object) -> bool:
+    kind = type(value)
+    if kind in _ATOMS or isinstance(value, enum.Enum):
+        return True
+    if isinstance(value, (tuple, frozenset)):
+        return kind in {tuple, frozenset} and all(map(_unchanging, value))
+    return isinstance(value, BaseModel) and copier(type(value)) is _copy_frozen and _copy_frozen(value) is value
+
+
+@functools.lru_cache(maxsize=4096)
+def all_fields(cls: type[BaseModel]) -> set[str]:
+    """Give the set of a model's field names, always the same object."""
+    return set(cls.model_fields)
 
 
 @functools.lru_cache(maxsize=4096)

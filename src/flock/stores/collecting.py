@@ -123,7 +123,7 @@ class Collector:
     def records(self) -> Iterator[Record]:
         """Give every record that is held."""
         for _, row in self.items():
-            yield from (r for queue in row.slots for item in queue for group in item.groups for r in group)
+            yield from _records(row)
 
     def items(self) -> Iterator[tuple[Stage, _Row]]:
         """Give each row that holds something, with its stage."""
@@ -132,10 +132,17 @@ class Collector:
                 if any(row.slots):
                     yield self.target.stages[stage], row
 
+    def count(self, run: str | None) -> int:
+        """Count the rows that hold something (of a run)."""
+        return sum(
+            run is None or self.scope == run or any(record.run == run for record in _records(row))
+            for _, row in self.items()
+        )
+
     def waiting(self, run: str | None) -> Iterator[Waiting]:
         """Describe what waits here (of one run)."""
         for spec, row in self.items():
-            records = [r for queue in row.slots for item in queue for group in item.groups for r in group]
+            records = list(_records(row))
             if run is not None and not any(record.run == run for record in records):
                 continue
             reason, detail, due = _describe(spec, row)
@@ -155,9 +162,14 @@ class Collector:
     def _feed(  # noqa: PLR0913 - the place, the item, the time and the account
         self, stage: int, key: str, slot: int, arrival: Arrival, now: float, changes: Changes
     ) -> float | None:
-        row = self._row(stage, key)
-        step = reduce(self.target.stages[stage], row, slot, self._position, now)
+        rows = self._rows[stage]
+        row = rows.get(key) or self._row(stage, key)
+        spec = self.target.stages[stage]
+        step = reduce(spec, row, slot, self._position, now)
         self._count(stage, (arrival,), 1, changes)
+        if not step.fire and not step.drop:
+            row.slots[slot].append(arrival)
+            return step.due
         return self._apply(stage, key, row, step, (slot, arrival), now, changes)
 
     def _touch(self, stage: int, key: str, now: float, changes: Changes) -> float | None:
@@ -200,6 +212,10 @@ class Collector:
     def _holds(self, arrival: Arrival, key: str) -> bool:
         row = self._rows[0].get(key)
         return row is not None and any(queue and queue[0].position == arrival.position for queue in row.slots)
+
+
+def _records(row: _Row) -> Iterator[Record]:
+    return (record for queue in row.slots for item in queue for group in item.groups for record in group)
 
 
 def _runs(item: Arrival) -> set[str]:

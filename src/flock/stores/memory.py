@@ -32,6 +32,9 @@ from flock.ports import Clock
 from flock.stores.collecting import Changes, Collector
 from flock.stores.log import Log
 
+# What is kept of an ended activation: plain strings, which the garbage collector does not visit.
+_Ended = tuple[str | int | None, ...]
+_INPUTS = 6  # where the ids of the inputs start
 _OPEN = (State.READY, State.RUNNING, State.DELAYED)
 
 
@@ -72,7 +75,7 @@ class MemoryStore:
         self._log = Log()
         self._runs: dict[str, _Run] = {}
         self._open: dict[str, Activation] = {}
-        self._ended: dict[str, Activation] = {}
+        self._ended: dict[str, _Ended] = {}
         self._queues: dict[str, _Queue] = {}
         self._collectors: dict[tuple[str, str], Collector] = {}
         self._yields: dict[str, dict[int, Record]] = {}
@@ -168,9 +171,10 @@ class MemoryStore:
             if run.was_cancelled:
                 message = f"run {record.run!r} was cancelled"
                 raise RunCancelledError(message)
+        first: dict[str, Record] = {}
         for record in commit.records:
-            older = self._log.get(record.id)
-            if older is not None:
+            older = self._log.get(record.id) or first.setdefault(record.id, record)
+            if older is not record:
                 repeats = True
                 if not older.same_content(record):
                     message = f"an artifact with id {record.id!r} is on the board with other content"
@@ -180,10 +184,10 @@ class MemoryStore:
         if commit.direct is not None and commit.direct.run in runs and runs[commit.direct.run].was_cancelled:
             message = f"run {commit.direct.run!r} was cancelled"
             raise RunCancelledError(message)
-        return [self._stored(record, commit.lease) for record in commit.records] if repeats else commit.records
+        return [self._stored(record, commit.lease, first) for record in commit.records] if repeats else commit.records
 
-    def _stored(self, record: Record, lease: Lease | None) -> Record:
-        older = self._log.get(record.id)
+    def _stored(self, record: Record, lease: Lease | None, first: Mapping[str, Record]) -> Record:
+        older = self._log.get(record.id) or (None if first[record.id] is record else first[record.id])
         if older is None and lease is not None and record.slot is not None:
             older = self._yields.get(lease.activation.id, {}).get(record.slot)
         return record if older is None else older
@@ -217,7 +221,8 @@ class MemoryStore:
         result.skipped = skipped
         direct = commit.direct
         if direct is not None and direct.id not in self._open and direct.id not in self._ended:
-            self._start(direct.target, direct.records, (), direct=direct)
+            inputs = tuple([self._log.get(record.id) or record for record in direct.records])
+            self._start(direct.target, inputs, (), direct=direct)
             touched.append(direct.target.agent)
 
     def _start(
@@ -287,7 +292,10 @@ class MemoryStore:
     def _end(self, activation: Activation, state: State) -> None:
         activation.state = state
         del self._open[activation.id]
-        self._ended[activation.id] = activation
+        self._ended[activation.id] = (
+            activation.agent, activation.subscription, activation.run, state.value, activation.attempt,
+            activation.error, *[record.id for record in activation.inputs],
+        )  # fmt: skip
         if activation.id in self._yields:
             del self._yields[activation.id]
         for name in activation.runs:
@@ -488,7 +496,7 @@ class MemoryStore:
         for activation in self._open.values():
             if run is None or run in activation.runs:
                 states[activation.state] += 1
-        rows = [row for collector in self._collectors.values() for row in collector.waiting(run)]
+        rows = sum(collector.count(run) for collector in self._collectors.values())
         artifacts = len(self._log) if run is None else self._log.count(run)
         return Progress(
             known=bool(counted) or artifacts > 0,
@@ -500,7 +508,7 @@ class MemoryStore:
             succeeded=sum(each.succeeded for each in counted),
             failed=sum(each.failed for each in counted),
             cancelled=sum(each.cancelled for each in counted),
-            collecting=len(rows) + self._late(run),
+            collecting=rows + self._late(run),
             artifacts=artifacts,
             sequence=self._log.sequence,
         )
@@ -546,16 +554,24 @@ class MemoryStore:
 
     async def consumptions(self, id: str) -> Sequence[Consumption]:  # noqa: A002
         """Look through the activations."""
-        everything = itertools.chain(self._ended.values(), self._open.values())
-        return [
+        ended = [Consumption(id, row[0], key, row[3]) for key, row in self._ended.items() if id in row[_INPUTS:]]
+        return ended + [
             Consumption(id, each.agent, each.id, each.state.value)
-            for each in everything
+            for each in self._open.values()
             if any(record.id == id for record in each.inputs)
         ]
 
     async def activation(self, id: str) -> Activation | None:  # noqa: A002
         """Look an activation up."""
-        return self._open.get(id) or self._ended.get(id)
+        row = self._ended.get(id)
+        if row is None:
+            return self._open.get(id)
+        agent, subscription, run, state, attempt, error, *ids = row
+        inputs = tuple(await self.get([str(each) for each in ids]))
+        return Activation(
+            id, str(agent), str(subscription), inputs, str(run), (str(run),), 0, 0, "artifact", state=State(state),
+            attempt=int(attempt or 0), error=None if error is None else str(error),
+        )  # fmt: skip
 
     async def timers(self) -> Mapping[str, TimerState]:
         """Give the schedules' state."""
@@ -585,8 +601,8 @@ class MemoryStore:
     def _forget(self, name: str) -> None:
         del self._runs[name]
         self._log.forget(name)
-        for activation in [each for each in self._ended.values() if each.run == name]:
-            del self._ended[activation.id]
+        for key in [key for key, row in self._ended.items() if row[2] == name]:
+            del self._ended[key]
         for mark in [key for key in self._collectors if key[1] == name]:
             del self._collectors[mark]
 

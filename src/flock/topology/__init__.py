@@ -1,6 +1,6 @@
 """Static reports about how agents fit together: findings and the graph of types."""
 
 from flock.topology.check import Finding, check
-from flock.topology.graph import Graph, graph
+from flock.topology.graph import Edge, Graph, Node, graph
 
-__all__ = ["Finding", "Graph", "check", "graph"]
+__all__ = ["Edge", "Finding", "Graph", "Node", "check", "graph"]

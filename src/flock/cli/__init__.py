@@ -1,0 +1,1 @@
+"""The `flock` command: run, check and draw what a file or module declares."""
