@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import types
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
+from typing_extensions import override
+
 from flock.core import match
-from flock.core.agent import Agent, AgentBuilder, freeze
+from flock.core.agent import Agent, freeze
 from flock.core.ambient import Ambient, acting, current, here
-from flock.core.board import BoardReader, sees
+from flock.core.board import BoardReader
 from flock.core.clock import SystemClock, deadline
 from flock.core.components import ComponentRunner
+from flock.core.declare import AgentBuilder
 from flock.core.evaluate import Evaluator
 from flock.core.execute import Executor, Limits
 from flock.core.lifecycle import LifecycleManager
@@ -30,7 +32,7 @@ from flock.engines import function
 from flock.engines.schema import SchemaEngine
 from flock.model.artifact import Artifact, Record
 from flock.model.collect import positive
-from flock.model.errors import ClosedError, ConfigurationError, FlockError, PublishError, VisibilityError, WaitError
+from flock.model.errors import ClosedError, ConfigurationError, FlockError, PublishError, WaitError
 from flock.model.events import RunReport, RunStatus
 from flock.model.ledger import Commit, Offer, Query
 from flock.model.visibility import Visibility
@@ -58,7 +60,7 @@ class Flock:
     manager to shut down cleanly; without that it starts at first use.
     """
 
-    def __init__(  # noqa: PLR0913 - what users may choose
+    def __init__(
         self,
         model: str | None = None,
         *,
@@ -188,11 +190,11 @@ class Flock:
 
     # ---- publishing
 
-    async def publish(  # noqa: PLR0913 - the envelope
+    async def publish(
         self,
         obj: BaseModel | Mapping[str, Any] | Artifact,
         *,
-        id: str | None = None,  # noqa: A002 - the envelope's word
+        id: str | None = None,
         correlation_id: str | None = None,
         partition_key: str | None = None,
         tags: Iterable[str] = (),
@@ -209,11 +211,11 @@ class Flock:
         committed = await self._spine.publish([self._spine.record(obj, envelope)])
         return Artifact.of(committed.records[0])
 
-    async def publish_many(  # noqa: PLR0913
+    async def publish_many(
         self,
         objs: Iterable[BaseModel | Mapping[str, Any] | Artifact],
         *,
-        id: Sequence[str] | None = None,  # noqa: A002
+        id: Sequence[str] | None = None,
         correlation_id: str | None = None,
         partition_key: str | None = None,
         tags: Iterable[str] = (),
@@ -237,7 +239,7 @@ class Flock:
 
     # ---- direct use
 
-    async def invoke(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401, ASYNC109
+    async def invoke(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401
         """Run one agent once with exactly these inputs and give its outputs; raises what it raised.
 
         The inputs are published for every other agent, unless they are on the board. Past gates and predicates, but
@@ -247,7 +249,7 @@ class Flock:
         async with self._some_run(f"invoke {self._named(agent)}"):
             return await self._invoke(agent, inputs, timeout)
 
-    async def arun(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401, ASYNC109
+    async def arun(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401
         """Invoke, then wait until that run is idle; gives the agent's outputs."""
         await self._enter()
         actor, ambient = acting(self._spine), here(self._spine)
@@ -267,7 +269,7 @@ class Flock:
 
         return run_sync(whole)
 
-    async def ask(self, obj: Any, returns: type[T], timeout: float | None = None) -> T:  # noqa: ANN401, ASYNC109
+    async def ask(self, obj: Any, returns: type[T], timeout: float | None = None) -> T:  # noqa: ANN401
         """Publish in a run of its own and give the first artifact of a type from that run, never the asked one.
 
         Raises AgentFailedError with the first Failure, WaitError with what waits when the run goes idle without an
@@ -287,7 +289,7 @@ class Flock:
     # ---- waiting
 
     async def run_until_idle(
-        self, *, timeout: float | None = None, correlation_id: str | None = None, drain: bool = False  # noqa: ASYNC109
+        self, *, timeout: float | None = None, correlation_id: str | None = None, drain: bool = False
     ) -> RunReport:
         """Wait until no work is left: in the ambient `traced_run` if there is one, else on the whole board.
 
@@ -296,7 +298,7 @@ class Flock:
         await self._enter()
         return await self._waiter.idle(timeout=timeout, run=correlation_id, drain=drain)
 
-    async def run_until(self, condition: object, *, timeout: float | None = None) -> bool:  # noqa: ASYNC109
+    async def run_until(self, condition: object, *, timeout: float | None = None) -> bool:
         """Wait until an Until condition holds; False after the timeout, or when nothing could make it true any more."""
         await self._enter()
         return await self._waiter.until(condition, timeout=timeout)
@@ -504,7 +506,7 @@ class Flock:
         async with self.traced_run(name):
             yield
 
-    async def _invoke(self, agent: AgentName, inputs: tuple[Any, ...], timeout: float | None) -> list[Artifact]:  # noqa: ASYNC109
+    async def _invoke(self, agent: AgentName, inputs: tuple[Any, ...], timeout: float | None) -> list[Artifact]:
         who = self._roster.get(self._named(agent))
         if who.subscriptions and all(subscription.mode == "events" for subscription in who.subscriptions):
             message = f"agent {who.name!r} is declared mode='events': it can't be invoked"
@@ -513,11 +515,6 @@ class Flock:
         for each in inputs:
             stored = await self._store.get([each.id]) if isinstance(each, Artifact) and each.sequence else ()
             records.append(stored[0] if stored else self._spine.record(each, Envelope()))
-        now = self._clock.now()
-        for record in records:
-            if not sees(who.identity, record, now):
-                message = f"agent {who.name!r} may not see {record.type} {record.id}"
-                raise VisibilityError(message)
         fresh = [record for record in records if not record.sequence]
         async with self._waiter.lent(), deadline(self._clock, timeout):
             made = await self.scheduler.direct(who, fresh, tuple(records), self.correlation_id)
@@ -542,8 +539,9 @@ class Flock:
                 await self.component_runner.notify("on_idle", self._handle)
 
         if not self._closed:
-            self.scheduler.spawn(tell())
+            _ = self.scheduler.spawn(tell())
 
+    @override
     def __repr__(self) -> str:
         """Name it and its agents."""
         return f"<Flock {self.name!r} with {len(self._roster.agents) + len(self._pending)} agents>"

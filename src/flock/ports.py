@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
+from flock.model.artifact import Artifact, Record
 from flock.model.context import Context, Reads
 from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
-from flock.model.visibility import Identity
-from flock.model.artifact import Artifact, Record
 from flock.model.events import Event, Waiting
 from flock.model.ledger import (
     Activation,
@@ -21,6 +20,7 @@ from flock.model.ledger import (
     TimerState,
     Withdrawn,
 )
+from flock.model.visibility import Identity
 
 Observer = Callable[[Event], None]
 
@@ -195,6 +195,15 @@ class Clock(Protocol):
     def random(self) -> float:
         """Give a number from 0 up to 1."""
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def never_waits(commit: F) -> F:
+    """Mark a store's `commit` that never suspends: its callers need no shield against their own cancellation."""
+    setattr(commit, "never_waits", True)  # noqa: B010 - functions have no such attribute for type checkers
+    return commit
+
+
 class Store(Protocol):
     """Where the board lives. Every method leaves it in a consistent state or raises StoreError and changes nothing.
 
@@ -269,11 +278,11 @@ class Store(Protocol):
         """Give the records that name one of these as a parent."""
         ...
 
-    async def consumptions(self, id: str) -> Sequence[Consumption]:  # noqa: A002 - the model's word
+    async def consumptions(self, id: str) -> Sequence[Consumption]:
         """Say which activations had this artifact as an input."""
         ...
 
-    async def activation(self, id: str) -> Activation | None:  # noqa: A002
+    async def activation(self, id: str) -> Activation | None:
         """Give an activation as it stands; None when it is not known (any more)."""
         ...
 

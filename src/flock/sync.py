@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def run_sync(async_fn: Callable[..., Awaitable[T]], *args: Any, timeout: float | None = None) -> T:  # noqa: ANN401, ASYNC109
+def run_sync(async_fn: Callable[..., Awaitable[T]], *args: Any, timeout: float | None = None) -> T:  # noqa: ANN401
     """Run an async function to its end and give what it returned.
 
     Raises SyncInLoopError inside a running loop (await it there), and TimeoutError after `timeout` seconds.

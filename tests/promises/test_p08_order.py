@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from pydantic import BaseModel
 
-from flock import AfterVisibility, BatchSpec, Context, EvalInputs, Flock, JoinSpec, PublicVisibility
+from flock import AfterVisibility, BatchSpec, Context, EvalInputs, Flock, JoinSpec
 from flock.testing import FakeClock
 
 
@@ -69,24 +69,6 @@ async def test_p08_within_a_type_inputs_come_by_sequence(flock: Flock) -> None:
     await flock.publish_many([A(n=1), B(n=2), A(n=3), A(n=4), B(n=5)])
     await flock.run_until_idle()
     assert fired == [["B2", "B5", "A1", "A3", "A4"]]
-
-
-async def test_p08_what_becomes_visible_late_still_comes_by_sequence(flock: Flock) -> None:
-    fired: list[list[str]] = []
-
-    @flock.agent("see").consumes(A, A, A)
-    async def see(inputs: EvalInputs) -> None:
-        fired.append(names(inputs))
-
-    await flock.publish(A(n=1), visibility=AfterVisibility(ttl=timedelta(seconds=9), then=PublicVisibility()))
-    await flock.publish(A(n=2))
-    await flock.publish(A(n=3))
-    await flock.store.list()
-    assert fired == []
-    await flock.run_until_idle()
-    stream = flock.stream(A, since=0)
-    assert [(await anext(stream)).payload.n for _ in range(3)] == [1, 2, 3]
-    await flock.lifecycle.start_batch_timeout_checker()
 
 
 async def test_p08_the_time_of_becoming_visible_does_not_change_the_order(clock: FakeClock) -> None:

@@ -4,18 +4,19 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TypeAlias
 
 from flock.cli.errors import UsageError
 
+Json: TypeAlias = "str | float | bool | list[Json] | dict[str, Json] | None"
 _WIDTH = 40  # characters shown of a wrong value
 
 
-def read(options: Sequence[str]) -> list[Mapping[str, Any]]:
+def read(options: Sequence[str]) -> list[Mapping[str, Json]]:
     """Give the objects to publish, in the order given; raises UsageError that says where something is wrong."""
     if options.count("-") > 1:
         raise UsageError("--publish - reads standard input, which can be read only once")
-    found: list[Mapping[str, Any]] = []
+    found: list[Mapping[str, Json]] = []
     for number, option in enumerate(options, 1):
         name, text = _text(option, number)
         found += _objects(name, text)
@@ -41,7 +42,7 @@ def _decoded(name: str, data: bytes) -> str:
         raise UsageError(f"{name} is not UTF-8 text: byte {error.start + 1} can't be read") from error
 
 
-def _objects(name: str, text: str) -> Iterator[Mapping[str, Any]]:
+def _objects(name: str, text: str) -> Iterator[Mapping[str, Json]]:
     """Read one object, a list of objects, or one object per line."""
     if not text.strip():
         raise UsageError(f"{name} is empty: give a JSON object with a 'type', or a list of them")
@@ -49,17 +50,17 @@ def _objects(name: str, text: str) -> Iterator[Mapping[str, Any]]:
         if not isinstance(value, list):
             yield _object(place, value)
             continue
-        for number, each in enumerate(cast("list[Any]", value), 1):
+        for number, each in enumerate(value, 1):
             yield _object(f"{place}, item {number}", each)
 
 
-def _object(place: str, value: object) -> Mapping[str, Any]:
+def _object(place: str, value: Json) -> Mapping[str, Json]:
     if not isinstance(value, dict):
         raise UsageError(f"{place}: {_shown(value)} is no JSON object: give an object with a 'type'")
-    return cast("Mapping[str, Any]", value)
+    return value
 
 
-def _values(name: str, text: str) -> Iterator[tuple[str, Any]]:
+def _values(name: str, text: str) -> Iterator[tuple[str, Json]]:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if len(lines) == 1 or not _is_whole(lines[0][1]):
         yield name, _value(name, text, 1)
@@ -77,17 +78,18 @@ def _is_whole(line: str) -> bool:
     return True
 
 
-def _value(name: str, text: str, line: int) -> Any:  # noqa: ANN401 - whatever JSON holds
+def _value(name: str, text: str, line: int) -> Json:
     try:
-        return json.loads(text)
+        value: Json = json.loads(text)
     except json.JSONDecodeError as error:
         place = f"line {line + error.lineno - 1} column {error.colno}"
         near = text[max(0, error.pos - 15) : error.pos + 15].strip()
         raise UsageError(f"{name}: bad JSON at {place}: {error.msg} (near {near!r})") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{name}: bad JSON: {error}") from error
+    return value
 
 
-def _shown(value: object) -> str:
+def _shown(value: Json) -> str:
     text = json.dumps(value)
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."

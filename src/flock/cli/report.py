@@ -46,7 +46,7 @@ def to_json(target: str, outcome: Outcome) -> str:
         "results": [json.loads(artifact.to_json()) for artifact in outcome.results],
         "notes": list(outcome.notes),
     }
-    return json.dumps(data, ensure_ascii=False)
+    return json.dumps(data)
 
 
 def show(console: Console, outcome: Outcome) -> None:

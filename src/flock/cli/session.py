@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 import warnings
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
@@ -17,7 +18,7 @@ from flock.model.evaluation import Failure
 from flock.model.events import RunReport
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_GRACE = {"idle": 5.0, "timeout": 0.0, "interrupted": 2.0}  # seconds that running activations have at the end
+_GRACE = {"idle": 5.0, "timeout": 0.0, "interrupted": 1.0}  # seconds that running activations have at the end
 _LAST_ORDERS = 5.0  # seconds for what the last tick of a schedule set off
 
 End = Literal["idle", "timeout", "interrupted"]
@@ -145,7 +146,12 @@ class _Session:
             warnings.simplefilter("always")
             self._last = await self._flock.shutdown(grace=_GRACE[self._end])
         self._notes = tuple(str(each.message) for each in caught)
+        if self._report is not None and self._did_nothing(self._report):
+            self._notes += ("nothing was published and no schedule fired: --publish gives the flow something to do",)
         self._stuck = len(asyncio.all_tasks()) > 1
+
+    def _did_nothing(self, report: RunReport) -> bool:
+        return not (self._published or report.succeeded or report.failed or report.waiting)
 
     def outcome(self, took: float) -> Outcome:
         """Sum up, with what ended while it shut down."""
@@ -183,6 +189,7 @@ def _stopped_by_signals() -> Generator[asyncio.Event]:
     def caught() -> None:
         stop.set()
         release()
+        sys.stderr.write("stopping; once more stops at once\n")
 
     with suppress(NotImplementedError):  # elsewhere than on POSIX, Ctrl-C cancels the main task
         for number in _SIGNALS:

@@ -20,7 +20,7 @@ def own_stdout() -> Generator[TextIO]:
     kept = os.dup(_STDOUT)
     os.dup2(_STDERR, _STDOUT)
     try:
-        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as mine:
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8", errors="backslashreplace") as mine:
             yield mine
     finally:
         sys.stdout.flush()

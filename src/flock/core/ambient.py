@@ -45,7 +45,7 @@ class Desk:
 class Acting(Ambient):
     """The level of an activation, or of one candidate: it holds slots while its engine chain runs."""
 
-    __slots__ = ("_busy", "_held", "desk", "lease")
+    __slots__ = ("_away", "_busy", "_held", "desk", "lease")
 
     def __init__(self, board: object, lease: Lease, desk: Desk) -> None:
         """Hold nothing yet."""
@@ -54,6 +54,7 @@ class Acting(Ambient):
         self.outer = None
         self.lease = lease
         self.desk = desk
+        self._away = 0
         self._busy = 0
         self._held = False
 
@@ -100,18 +101,28 @@ class Acting(Ambient):
 
     @asynccontextmanager
     async def lent(self) -> AsyncIterator[None]:
-        """Lend the slots while this chain waits for other activations."""
-        if not self._held:
+        """Lend the slots while this chain waits for other activations: until the last of several waits is over."""
+        if not (self._held or self._away):
             yield
             return
-        desk = self.desk
-        self.give()
-        desk.on_lend(desk.agent, 1)
+        self._away += 1
+        self._lend()
         try:
             yield
         finally:
-            desk.on_lend(desk.agent, -1)
-            await self.take()
+            try:
+                if self._away == 1:
+                    self.desk.on_lend(self.desk.agent, -1)
+                    await self.take()
+                    if self._away > 1:  # another wait has begun meanwhile
+                        self._lend()
+            finally:
+                self._away -= 1
+
+    def _lend(self) -> None:
+        if self._held:
+            self.give()
+            self.desk.on_lend(self.desk.agent, 1)
 
 
 current: ContextVar[Ambient | None] = ContextVar("flock_ambient", default=None)

@@ -53,7 +53,7 @@ class BoardReader:
         """Give all artifacts in board order."""
         return await self.query()
 
-    async def get(self, id: str) -> Artifact | None:  # noqa: A002 - the API's word
+    async def get(self, id: str) -> Artifact | None:
         """Give one artifact, or None when it is not there or not for you."""
         found = self._seen(await self._store.get([id]))
         return found[0] if found else None
@@ -62,7 +62,7 @@ class BoardReader:
         """Give the payloads of a type, subclasses included, in board order."""
         return [artifact.payload for artifact in await self.query(kind)]
 
-    async def query(  # noqa: PLR0913 - the filters people name
+    async def query(
         self,
         types: Any = (),  # noqa: ANN401 - a class, a name or several
         *,
@@ -130,7 +130,7 @@ class BoardReader:
             names |= self._types.names_of(cls)
         return frozenset(names)
 
-    def _seen(self, records: Iterable[Record]) -> list[Artifact]:
+    def _seen(self, records: Iterable[Record]) -> Sequence[Artifact]:
         now = self._clock.now()
         found = [Artifact.of(record) for record in records if sees(self._identity, record, now)]
         return sorted(found, key=_sequence)

@@ -8,14 +8,15 @@ import os
 import random
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from flock.ports import Clock
 
 
+T = TypeVar("T")
 _DRAWN = 64  # ids drawn from the system at once
 
 
@@ -73,12 +74,18 @@ class SystemClock:
 
 async def pause(clock: Clock, seconds: float) -> None:
     """Wait on a clock."""
-    woken = asyncio.get_running_loop().create_future()
-    handle = clock.call_at(clock.now() + seconds, lambda: woken.done() or woken.set_result(None))
+    woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    handle = clock.call_at(clock.now() + seconds, lambda: finish(woken))
     try:
         await woken
     finally:
         handle.cancel()
+
+
+def finish(future: asyncio.Future[None]) -> None:
+    """Set a future's result unless it has one."""
+    if not future.done():
+        future.set_result(None)
 
 
 @asynccontextmanager
@@ -94,3 +101,18 @@ async def deadline(clock: Clock, seconds: float | None) -> AsyncIterator[asyncio
             yield scope
         finally:
             handle.cancel()
+
+
+async def within(clock: Clock, seconds: float | None, work: Awaitable[T], late: TimeoutError) -> T:
+    """Await some work; raises `late` when its time was over, also when the work went on regardless."""
+    scope: asyncio.Timeout | None = None
+    try:
+        async with deadline(clock, seconds) as scope:
+            result = await work
+    except TimeoutError as error:
+        if scope is not None and scope.expired():
+            raise late from error
+        raise
+    if scope.expired():
+        raise late
+    return result

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flock.core import telemetry
 from flock.core.ambient import Acting, current
-from flock.core.clock import deadline
+from flock.core.clock import within
 from flock.core.outputs import check_items, items_of, result_of
 from flock.model.errors import FlockError
 from flock.model.evaluation import EvalInputs, EvalResult
@@ -39,7 +39,7 @@ class Evaluator:
         self._metrics = metrics
         self.on_stuck: Callable[[Agent, Context], None] = _ignore
 
-    async def turn(  # noqa: PLR0913 - the evaluation and where it runs
+    async def turn(
         self,
         agent: Agent,
         ctx: Context,
@@ -61,17 +61,9 @@ class Evaluator:
                 return await run(agent, ctx, inputs, group, candidate)
             watch = self._clock.call_at(self._clock.now() + agent.timeout + PATIENCE, partial(self.on_stuck, agent, ctx))
             try:
-                async with deadline(self._clock, agent.timeout) as scope:
-                    result = await run(agent, ctx, inputs, group, candidate)
-            except TimeoutError as error:
-                if scope.expired():
-                    raise late(agent) from error
-                raise
+                return await within(self._clock, agent.timeout, run(agent, ctx, inputs, group, candidate), late(agent))
             finally:
                 watch.cancel()
-            if scope.expired():
-                raise late(agent)
-            return result
         finally:
             turn.give()
 

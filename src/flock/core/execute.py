@@ -47,7 +47,7 @@ class Limits:
 class Executor:
     """Runs activations that this process has leased."""
 
-    def __init__(  # noqa: PLR0913 - the parts that meet here
+    def __init__(
         self,
         spine: Spine,
         evaluator: Evaluator,

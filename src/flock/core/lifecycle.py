@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from flock.core.clock import finish
 from flock.core.telemetry import Counter
 from flock.core.timers import Fire, next_fire
 from flock.model.events import Waiting
@@ -82,7 +83,7 @@ class DeadlineLoop:
     async def _sleep(self, due: float) -> None:
         wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wake = wake
-        handle = self._clock.call_at(due, lambda: None if wake.done() else wake.set_result(None))
+        handle = self._clock.call_at(due, lambda: finish(wake))
         try:
             await wake
         finally:

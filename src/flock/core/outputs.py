@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel
 
@@ -75,7 +75,7 @@ def records_of(
     partition_key, depth = _partition(inputs), activation.depth
     for slot, item in enumerate(items, first_slot):
         draft = item.record if isinstance(item, Artifact) else None
-        payload: Any = item if draft is None else draft.snapshot
+        payload = item if isinstance(item, BaseModel) else item.record.snapshot
         _check(payload, agent, group)
         if group.where is not None and not group.where(payload):
             filtered.append(Filtered(type(payload).__name__))

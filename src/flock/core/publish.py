@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,15 @@ from flock.core.clock import pause
 from flock.core.match import Rejection, match
 from flock.core.telemetry import Counter, metering
 from flock.model.artifact import EXTERNAL, UNSET, Artifact, Record, snapshot
-from flock.model.errors import Backpressure, ClosedError, OutputError, PublishError, RunCancelledError, Stale, StoreError
+from flock.model.errors import (
+    Backpressure,
+    ClosedError,
+    OutputError,
+    PublishError,
+    RunCancelledError,
+    Stale,
+    StoreError,
+)
 from flock.model.evaluation import FAILURE, Failure
 from flock.model.ledger import Commit, Committed, Direct, Lease, Offer
 from flock.model.payload import type_name
@@ -56,7 +65,7 @@ class Envelope:
 class Spine:
     """Publishes into one store, and hands on what a commit sets free."""
 
-    def __init__(  # noqa: PLR0913 - the parts that meet here
+    def __init__(
         self,
         *,
         store: Store,
@@ -76,6 +85,8 @@ class Spine:
         self.default_run = default_run
         self.max_pending = max_pending
         self.last_sequence = 0
+        self._never_waits = bool(getattr(store.commit, "never_waits", False))
+        self._commits: set[asyncio.Task[Committed]] = set()
         self.closed = False
         self.on_leases: Callable[[Sequence[Lease]], None] = _ignore
         self.on_due: Callable[[float | None], None] = _ignore
@@ -126,7 +137,7 @@ class Spine:
             record.depth = activation.depth
         return record
 
-    def failure(  # noqa: PLR0913 - what a Failure says
+    def failure(
         self, agent: str, error: BaseException, inputs: Sequence[Record], run: str, *, activation: str | None, attempts: int
     ) -> Record:
         """Wrap an error as an artifact that inherits its inputs' visibility; nobody sees it where these differ."""
@@ -202,10 +213,16 @@ class Spine:
         commit = Commit(records=records, offers=offers, direct=direct, limits=self.roster.limits)
         if self.max_pending is not None and acting(self) is None:
             commit.max_pending = self.max_pending
+        committed = await self._when_room(commit)
+        if self.on_published is not None:
+            await self.on_published(committed.records)
+        committed.records = committed.records[:asked]
+        return committed
+
+    async def _when_room(self, commit: Commit) -> Committed:
         while True:
             try:
-                committed = await self.store.commit(commit)
-                break
+                return await self._commit(commit)
             except Backpressure:
                 await self.signals.room.wait()
                 if self.closed:
@@ -213,21 +230,32 @@ class Spine:
                     raise ClosedError(message) from None
             except RunCancelledError as error:
                 raise PublishError(str(error)) from error
-        self.dispatch(committed)
-        if self.on_published is not None:
-            await self.on_published(committed.records)
-        committed.records = committed.records[:asked]
-        return committed
+
+    async def _commit(self, commit: Commit) -> Committed:
+        """Commit and dispatch. A caller that is cancelled meanwhile does not take along what the commit set free."""
+        if self._never_waits:
+            committed = await self.store.commit(commit)
+            self.dispatch(committed)
+            return committed
+
+        async def whole() -> Committed:
+            committed = await self.store.commit(commit)
+            self.dispatch(committed)
+            return committed
+
+        task = asyncio.get_running_loop().create_task(whole())
+        self._commits.add(task)
+        task.add_done_callback(self._commits.discard)
+        return await asyncio.shield(task)
 
     async def settle(self, commit: Commit) -> Committed:
         """Commit for an activation; a store that stumbles is asked again, as the same commit changes nothing twice."""
         try:
-            committed = await self.store.commit(commit)
+            committed = await self._commit(commit)
         except StoreError as error:
             if isinstance(error, (Stale, RunCancelledError)):
                 raise
             committed = await self._settle_again(commit, error)
-        self.dispatch(committed)
         if self.on_published is not None and committed.records:
             await self.on_published(committed.records)
         return committed
@@ -237,7 +265,7 @@ class Spine:
             self.signals.hook_failed("store.commit", error)
             await pause(self.clock, delay)
             try:
-                return await self.store.commit(commit)
+                return await self._commit(commit)
             except (Stale, RunCancelledError):
                 raise
             except StoreError as again:
@@ -255,8 +283,7 @@ class Spine:
             self._tell_expired(committed)
         records = committed.records
         if records and not committed.repeated:
-            if records[-1].sequence > self.last_sequence:
-                self.last_sequence = records[-1].sequence
+            self.last_sequence = max(self.last_sequence, records[-1].sequence)
             if metering():
                 self.metrics.count(Counter.ARTIFACTS_PUBLISHED, len(records))
             if signals.listened:

@@ -9,8 +9,10 @@ from collections.abc import Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flock.core.ambient import current
+from flock.core.board import sees
+from flock.core.clock import finish
 from flock.model.artifact import Artifact, Record
-from flock.model.errors import FlockError
+from flock.model.errors import FlockError, VisibilityError
 from flock.model.ledger import Activation, Direct, Lease
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class Scheduler:
     @property
     def tasks(self) -> Sequence[asyncio.Task[None]]:
         """The tasks of running activations."""
-        return tuple(self._tasks)
+        return tuple([task for task in self._tasks if not task.done()])
 
     def adopt(self) -> None:
         """Work on the running loop from now on, with the context variables of this moment but in no run."""
@@ -84,8 +86,13 @@ class Scheduler:
     async def direct(self, agent: Agent, fresh: list[Record], inputs: tuple[Record, ...], run: str) -> list[Record]:
         """Run an agent once with just these inputs and give its outputs; publishes the fresh ones for all others.
 
-        Raises what the agent raised. Cancelling the wait cancels the activation.
+        Raises what the agent raised, and VisibilityError for an input that it may not see. Cancelling the wait cancels the activation.
         """
+        now = self._spine.clock.now()
+        for record in inputs:
+            if not sees(agent.identity, record, now):
+                message = f"agent {agent.name!r} may not see {record.type} {record.id}"
+                raise VisibilityError(message)
         key = self._spine.clock.new_id()
         future: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
         self._results[key] = future
@@ -166,18 +173,18 @@ class Scheduler:
             await self._wait(left, _LAST_PATIENCE)
         return sorted({lease.activation.agent for task, lease in self._tasks.items() if not task.done() and task is not me})
 
-    async def _wait(self, tasks: Sequence[asyncio.Task[Any]], seconds: float) -> None:
+    async def _wait(self, tasks: Sequence[asyncio.Future[Any]], seconds: float) -> None:
         clock = self._spine.clock
-        over = asyncio.get_running_loop().create_future()
-        handle = clock.call_at(clock.now() + seconds, lambda: over.done() or over.set_result(None))
-        everything = asyncio.ensure_future(asyncio.wait(tasks))
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        handle = clock.call_at(clock.now() + seconds, lambda: finish(over))
+        left: set[asyncio.Future[Any]] = set(tasks)
         try:
-            await asyncio.wait({everything, over}, return_when=asyncio.FIRST_COMPLETED)
+            while left and not over.done():
+                done, _ = await asyncio.wait({over, *left}, return_when=asyncio.FIRST_COMPLETED)
+                left.difference_update(done)
         finally:
             handle.cancel()
             over.cancel()
-            everything.cancel()
-            await asyncio.wait({everything})
 
     def _done(self, task: asyncio.Task[None]) -> None:
         lease = self._tasks.pop(task, None)
@@ -214,7 +221,7 @@ class Scheduler:
         if agent in limits:
             limits[agent] += count
             if count > 0:
-                self.spawn(self.claim())
+                _ = self.spawn(self.claim())
 
     def _abandon(self, lease: Lease, ending: Coroutine[Any, Any, Any]) -> None:
         for task, other in self._tasks.items():
@@ -222,4 +229,4 @@ class Scheduler:
                 self._abandoned.add(task)
         activation = lease.activation
         self._spine.signals.emit("abandoned", agent=activation.agent, run=activation.run, activation=activation.id)
-        self.spawn(ending)
+        _ = self.spawn(ending)

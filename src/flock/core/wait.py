@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from flock.core.ambient import acting, here
-from flock.core.clock import deadline
+from flock.core.clock import within
 from flock.model.artifact import Artifact
 from flock.model.conditions import Condition, Tally, holds, leaves, mentions_idle
 from flock.model.errors import AgentFailedError, ConfigurationError, WaitError
 from flock.model.evaluation import FAILURE, Failure
-from flock.model.events import RunReport, RunStatus, Waiting
+from flock.model.events import RunReport, RunState, RunStatus, Waiting
 from flock.model.ledger import Progress, Query
 
 if TYPE_CHECKING:
@@ -56,22 +56,20 @@ class Waiter:
         clock = self._spine.clock
         started = clock.now()
         reached = True
-        if actor is None and timeout is None and not drain:
-            await self._until_idle(run)
-            return await self.report(run, idle=True, duration=clock.now() - started)
-        async with self.lent():
-            try:
-                async with deadline(clock, timeout) as scope:
-                    await self._until_idle(run)
-                    while drain and await self._drained(run):
-                        await self._until_idle(run)
-            except TimeoutError:
-                if not scope.expired():
-                    raise
-                reached = False
+        if actor is None and timeout is None:
+            await self._until_idle(run, drain=drain)
+        else:
+            over = TimeoutError()
+            async with self.lent():
+                try:
+                    await within(clock, timeout, self._until_idle(run, drain=drain), over)
+                except TimeoutError as error:
+                    if error is not over:
+                        raise
+                    reached = False
         return await self.report(run, idle=reached, duration=clock.now() - started)
 
-    async def _until_idle(self, run: str | None) -> None:
+    async def _until_idle(self, run: str | None, *, drain: bool) -> None:
         store, quiet = self._spine.store, self._spine.signals.quiet
         while True:
             if await store.work(run):
@@ -80,9 +78,10 @@ class Waiter:
                     await change
                 continue
             tasks = self._scheduler.tasks_of(run)
-            if not tasks:
+            if tasks:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            elif not drain or not await self._drained(run):
                 return
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
     async def _drained(self, run: str | None) -> bool:
         committed = await self._spine.store.flush(run, self._spine.roster.limits)
@@ -114,6 +113,7 @@ class Waiter:
     async def status(self, run: str) -> RunStatus:
         """Say where a run stands."""
         progress = await self._spine.store.progress(run)
+        state: RunState
         if progress.was_cancelled:
             state = "cancelled"
         elif not progress.known:
@@ -147,12 +147,14 @@ class Waiter:
             raise ConfigurationError(message)
         ambient = here(self._spine)
         run = None if ambient is None else ambient.run
+        over = TimeoutError()
         async with self.lent():
             try:
-                async with deadline(self._spine.clock, timeout) as scope:
-                    return await self._until(condition, run, forever=timeout is not None)
-            except TimeoutError:
-                if not scope.expired():
+                return await within(
+                    self._spine.clock, timeout, self._until(condition, run, forever=timeout is not None), over
+                )
+            except TimeoutError as error:
+                if error is not over:
                     raise
                 return False
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from typing_extensions import override
 
 from flock.core.agent import Consumes, Draft
 from flock.core.ambient import Acting, current
@@ -19,7 +20,7 @@ from flock.model.artifact import Artifact
 from flock.model.context import Context
 from flock.model.errors import ConfigurationError, FlockError
 from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
-from flock.ports import AgentInfo
+from flock.ports import AgentInfo, Engine
 
 Model = type[BaseModel]
 
@@ -35,7 +36,7 @@ class Parameter:
     keyword: bool = False
 
 
-class FunctionEngine:
+class FunctionEngine(Engine):
     """Calls a function: on the loop if it is asynchronous, else in a worker thread."""
 
     def __init__(self, fn: Callable[..., Any], parameters: tuple[Parameter, ...]) -> None:
@@ -50,7 +51,8 @@ class FunctionEngine:
         self._one_model = one and not self._streams
         self._types = parameters[0].types if parameters else ()
 
-    async def evaluate(self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup) -> Any:  # noqa: ANN401, ARG002
+    @override
+    async def evaluate(self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup) -> Any:
         """Fill the parameters and call."""
         if self._one_model and len(inputs.artifacts) == 1:
             payload = inputs.artifacts[0].payload
@@ -79,7 +81,7 @@ class FunctionEngine:
                 case "list":
                     value = [a.payload for a in left if isinstance(a.payload, parameter.types)]
                     left = [a for a in left if not isinstance(a.payload, parameter.types)]
-                case "tuples":
+                case _:
                     value = [tuple([artifact.payload for artifact in group]) for group in inputs.groups]
                     left = []
             if parameter.keyword:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from flock.engines.example_values import Examples
 from flock.model.evaluation import EvalResult
 from flock.ports import AgentInfo, Engine
@@ -22,10 +24,11 @@ class SchemaEngine(Engine):
 
     def __init__(self) -> None:
         """Read each type once."""
-        self._examples: dict[type[BaseModel], Examples] = {}
+        self._examples: dict[type[BaseModel], Examples[BaseModel]] = {}
 
+    @override
     async def evaluate(
-        self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup  # noqa: ARG002 - the port
+        self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup
     ) -> EvalResult:
         """Seed the examples with the agent's name and the inputs' payloads: equal inputs give equal outputs."""
         seed = "|".join([agent.name, *(a.record.snapshot.model_dump_json() for a in inputs.artifacts)])

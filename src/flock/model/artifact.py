@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
+from typing_extensions import override
 
 from flock.model.errors import PublishError
 from flock.model.payload import all_fields, copier, loaded_type, type_name
@@ -22,6 +23,7 @@ from flock.model.visibility import (
 )
 
 M = TypeVar("M", bound=BaseModel)
+Model = type[BaseModel]  # the name `type` is taken inside Artifact
 EXTERNAL = "external"
 
 
@@ -75,11 +77,11 @@ class Artifact:
 
     __slots__ = ("_payload", "_record")
 
-    def __init__(  # noqa: PLR0913 - the envelope has these parts
+    def __init__(
         self,
         payload: BaseModel,
         *,
-        id: str | None = None,  # noqa: A002 - the envelope's word
+        id: str | None = None,
         tags: frozenset[str] | set[str] | list[str] | tuple[str, ...] = (),
         visibility: Visibility | None = None,
         partition_key: str | None = None,
@@ -208,7 +210,7 @@ class Artifact:
         })  # fmt: skip
 
     @classmethod
-    def from_json(cls, text: str, payload_type: type[BaseModel] | None = None) -> Artifact:
+    def from_json(cls, text: str, payload_type: Model | None = None) -> Artifact:
         """Read what `to_json` wrote; without `payload_type` the class must be in a module that is loaded.
 
         Nothing is imported by name. Raises PublishError when the class can't be found.
@@ -235,16 +237,19 @@ class Artifact:
             )
         )
 
+    @override
     def __eq__(self, other: object) -> bool:
         """Artifacts are equal when they have the same id and content."""
         if not isinstance(other, Artifact):
             return NotImplemented
         return self.id == other.id and self._record.same_content(other._record)
 
+    @override
     def __hash__(self) -> int:
         """Hash the id."""
         return hash(self._record.id)
 
+    @override
     def __repr__(self) -> str:
         """Show what identifies it; payloads may be private."""
         record = self._record
@@ -266,7 +271,7 @@ def snapshot(payload: M) -> M:
     """Give the board's private copy of a payload; raises PublishError when it can't be copied."""
     cls = type(payload)
     try:
-        taken = copier(cls)(payload)
+        taken: M = copier(cls)(payload)
         if taken is not payload and taken.__pydantic_fields_set__ == (usual := all_fields(cls)):
             _set(taken, "__pydantic_fields_set__", usual)  # nobody changes a snapshot: one set serves all of them
         return taken

@@ -91,11 +91,11 @@ class Counting:
     tally: Tally
 
     def at_least(self, n: int) -> Condition:
-        """n or more."""
+        """N or more."""
         return Count(self.tally, low=_whole(n))
 
     def at_most(self, n: int) -> Condition:
-        """n or fewer."""
+        """N or fewer."""
         return Count(self.tally, high=_whole(n))
 
     def exactly(self, n: int) -> Condition:
@@ -103,7 +103,7 @@ class Counting:
         return Count(self.tally, low=_whole(n), high=n)
 
 
-def tally(  # noqa: PLR0913 - the filters people name
+def tally(
     kind: type[BaseModel],
     *,
     where: Predicate | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from opentelemetry.trace import INVALID_SPAN, Span
@@ -36,7 +36,7 @@ class Reads(Protocol):
         """Give all artifacts."""
         ...
 
-    async def get(self, id: str) -> Artifact | None:  # noqa: A002 - the API's word
+    async def get(self, id: str) -> Artifact | None:
         """Give one artifact."""
         ...
 
@@ -44,8 +44,20 @@ class Reads(Protocol):
         """Give the payloads of a type, subclasses included."""
         ...
 
-    async def query(self, types: Any = (), **filters: Any) -> Sequence[Artifact]:  # noqa: ANN401 - see BoardReader
-        """Give matching artifacts."""
+    async def query(
+        self,
+        types: Any = (),  # noqa: ANN401 - a class, a name or several
+        *,
+        correlation_id: str | None = None,
+        tags: Iterable[str] = (),
+        produced_by: str | None = None,
+        since: int = 0,
+        until: int | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        as_of: int | None = None,
+    ) -> Sequence[Artifact]:
+        """Give matching artifacts in board order."""
         ...
 
     async def lineage(self, artifact: Artifact | str) -> Lineage:

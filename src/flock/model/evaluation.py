@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import override
 
 from flock.model.artifact import EXTERNAL, Artifact
 from flock.model.errors import ConfigurationError
@@ -32,6 +33,7 @@ class Failure(BaseModel):
     attempts: int = 0
     traceback: str = ""
 
+    @override
     def __str__(self) -> str:
         """Say in one line what failed."""
         return f"{self.agent}: {self.error_type}: {self.message}"

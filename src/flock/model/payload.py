@@ -88,7 +88,7 @@ def copy_value(value: Any) -> Any:  # noqa: ANN401 - payload fields can hold any
     if kind is set or kind is frozenset:
         return kind([copy_value(item) for item in value])
     if isinstance(value, BaseModel):
-        return copier(kind)(value)
+        return copier(type(value))(value)
     return value if isinstance(value, enum.Enum) else copy.deepcopy(value)
 
 

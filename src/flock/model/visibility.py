@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from typing_extensions import override
+
 from flock.model.errors import ConfigurationError, OutputError
 
 
@@ -35,7 +37,8 @@ class Visibility:
 class PublicVisibility(Visibility):
     """Everybody sees it."""
 
-    def allows(self, identity: Identity) -> bool:  # noqa: ARG002 - the port's shape
+    @override
+    def allows(self, identity: Identity) -> bool:
         """Allow everybody."""
         return True
 
@@ -50,6 +53,7 @@ class PrivateVisibility(Visibility):
         """Accept any iterable of names."""
         object.__setattr__(self, "agents", _names("agents", self.agents))
 
+    @override
     def allows(self, identity: Identity) -> bool:
         """Allow the named agents."""
         return identity.name in self.agents
@@ -65,6 +69,7 @@ class LabelledVisibility(Visibility):
         """Accept any iterable of labels."""
         object.__setattr__(self, "required_labels", _names("required_labels", self.required_labels))
 
+    @override
     def allows(self, identity: Identity) -> bool:
         """Allow agents with all labels."""
         return self.required_labels <= identity.labels
@@ -76,6 +81,7 @@ class TenantVisibility(Visibility):
 
     tenant_id: str
 
+    @override
     def allows(self, identity: Identity) -> bool:
         """Allow the tenant's agents."""
         return identity.tenant == self.tenant_id
@@ -89,15 +95,20 @@ class AfterVisibility(Visibility):
     then: Visibility = PublicVisibility()
 
     def __post_init__(self) -> None:
-        """Refuse a negative delay."""
+        """Refuse a negative delay, and what is no visibility to follow it."""
         if not isinstance(self.ttl, timedelta) or self.ttl < timedelta(0):
             message = f"AfterVisibility(ttl=...) takes a timedelta of zero or more, not {self.ttl!r}"
             raise ConfigurationError(message)
+        if not isinstance(self.then, Visibility):
+            message = f"AfterVisibility(then=...) takes a Visibility, not {self.then!r}"
+            raise ConfigurationError(message)
 
+    @override
     def allows(self, identity: Identity) -> bool:
         """Ask `then`."""
         return self.then.allows(identity)
 
+    @override
     def due(self, created: float) -> float:
         """Add the delay, and that of a nested After."""
         return self.then.due(created + self.ttl.total_seconds())

@@ -159,7 +159,7 @@ class Collector:
             row = rows[key] = _Row(slots_of(spec), counters_of(spec))
         return row
 
-    def _feed(  # noqa: PLR0913 - the place, the item, the time and the account
+    def _feed(
         self, stage: int, key: str, slot: int, arrival: Arrival, now: float, changes: Changes
     ) -> float | None:
         rows = self._rows[stage]
@@ -179,7 +179,7 @@ class Collector:
         step = reduce(self.target.stages[stage], row, None, self._position, now)
         return self._apply(stage, key, row, step, None, now, changes)
 
-    def _apply(  # noqa: PLR0913
+    def _apply(
         self, stage: int, key: str, row: _Row, step: Step, arrival: tuple[int, Arrival] | None, now: float, changes: Changes
     ) -> float | None:
         for slot, count in enumerate(step.drop):

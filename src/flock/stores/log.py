@@ -32,7 +32,7 @@ class Log:
         self._records.append(record)
         self._by_id[record.id] = record
 
-    def get(self, id: str) -> Record | None:  # noqa: A002 - the model's word
+    def get(self, id: str) -> Record | None:
         """Look an id up."""
         return self._by_id.get(id)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from flock.model.artifact import Record
 from flock.model.errors import Backpressure, PublishError, RunCancelledError, Stale
-from flock.model.events import Waiting
+from flock.model.events import Waiting, WaitReason
 from flock.model.ledger import (
     BOARD,
     Activation,
@@ -19,6 +19,7 @@ from flock.model.ledger import (
     Expired,
     Lease,
     Offer,
+    Outcome,
     Progress,
     Query,
     Settle,
@@ -28,14 +29,23 @@ from flock.model.ledger import (
     TimerState,
     Withdrawn,
 )
-from flock.ports import Clock
+from flock.ports import Clock, never_waits
 from flock.stores.collecting import Changes, Collector
 from flock.stores.log import Log
 
 # What is kept of an ended activation: plain strings, which the garbage collector does not visit.
 _Ended = tuple[str | int | None, ...]
 _INPUTS = 6  # where the ids of the inputs start
+_REASONS: dict[State, WaitReason] = {State.READY: "ready", State.RUNNING: "running", State.DELAYED: "retry"}
 _OPEN = (State.READY, State.RUNNING, State.DELAYED)
+_LEFT_BY: Mapping[Outcome, Sequence[State]] = {
+    "done": (State.DONE,),
+    "failed": (State.FAILED,),
+    "cancelled": (State.CANCELLED,),
+    "skipped": (State.CANCELLED,),
+    "retry": (State.DELAYED, State.READY),
+    "defer": (State.DELAYED, State.READY),
+}
 
 
 class _Run:
@@ -74,6 +84,7 @@ class MemoryStore:
         self._keep_runs = keep_runs
         self._log = Log()
         self._runs: dict[str, _Run] = {}
+        self._board = _Run()  # what ended and what timed batches hold, each counted once
         self._open: dict[str, Activation] = {}
         self._ended: dict[str, _Ended] = {}
         self._queues: dict[str, _Queue] = {}
@@ -84,7 +95,6 @@ class MemoryStore:
         self._timeline: list[tuple[float, int, Activation | Offer | Collector]] = []
         self._finished: dict[str, None] = {}
         self._order = itertools.count(1)
-        self._timed = 0
 
     # ------------------------------------------------------------------ the store's life
 
@@ -105,15 +115,17 @@ class MemoryStore:
 
     # ------------------------------------------------------------------ the one step
 
+    @never_waits
     async def commit(self, commit: Commit) -> Committed:
         """Check everything first; what follows can't fail."""
         lease = commit.lease
         if lease is not None and not self._mine(lease):
-            return self._repeated(commit)
+            return self._repeated(lease, commit)
         stored = self._admit(commit)
         now = self._now()
         result = Committed(stored)
         log = self._log
+        before = log.sequence
         for record in stored:
             if not record.sequence:
                 log.append(record)
@@ -121,8 +133,10 @@ class MemoryStore:
             self._keep_yields(lease, stored)
         touched: list[str] = []
         changes: Changes | None = None
+        if commit.offers and commit.offers[0].replayed:
+            self._remember()
         for offer in commit.offers:
-            if not offer.record.sequence or (offer.replayed and self._seen(offer)):
+            if self._seen(offer) if offer.replayed else offer.record.sequence <= before:
                 continue  # a repeat: the first record with this id made the offers
             if offer.not_before > now:
                 self._push(offer.not_before, offer)
@@ -149,17 +163,20 @@ class MemoryStore:
         activation = lease.activation
         return activation.epoch == lease.epoch and activation.state is State.RUNNING and activation.id in self._open
 
-    def _repeated(self, commit: Commit) -> Committed:
-        lease = commit.lease
-        if lease is not None and lease.activation.epoch == lease.epoch and commit.settle is not None:
+    def _repeated(self, lease: Lease, commit: Commit) -> Committed:
+        activation, settle = lease.activation, commit.settle
+        if settle is not None and activation.epoch == lease.epoch and activation.state in _LEFT_BY[settle.outcome]:
             found = [self._log.get(record.id) for record in commit.records]
-            return Committed([record for record in found if record is not None], due=self._due(), repeated=True)
-        message = f"activation {lease.activation.id if lease else ''} is no longer this worker's: nothing was written"
+            stored = [record for record in found if record is not None]
+            if len(stored) == len(found):
+                return Committed(stored, due=self._due(), repeated=True)
+        message = f"activation {activation.id} is no longer this worker's: nothing was written"
         raise Stale(message)
 
     def _admit(self, commit: Commit) -> Sequence[Record]:
         """Give the records to be, older ones in place of repeats; raises when the commit can't be done."""
-        if commit.max_pending is not None and len(self._open) >= commit.max_pending:
+        full = commit.max_pending is not None and len(self._open) >= commit.max_pending
+        if full and (not commit.records or any(self._log.get(record.id) is None for record in commit.records)):
             message = f"{len(self._open)} activations are open"
             raise Backpressure(message)
         runs = self._runs
@@ -198,6 +215,18 @@ class MemoryStore:
             if record.slot is not None:
                 kept[record.slot] = record
 
+    def _remember(self) -> None:
+        """Note what every subscription has had, before something is replayed."""
+        marks = self._replayed
+        for row in self._ended.values():
+            marks.update((str(row[1]), str(each)) for each in row[_INPUTS:])
+        for activation in self._open.values():
+            marks.update((activation.subscription, record.id) for record in activation.inputs)
+        for collector in self._collectors.values():
+            marks.update((collector.target.subscription, record.id) for record in collector.records())
+        late = (entry for _, _, entry in self._timeline if isinstance(entry, Offer))
+        marks.update((offer.target.subscription, offer.record.id) for offer in late)
+
     def _seen(self, offer: Offer) -> bool:
         mark = (offer.target.subscription, offer.record.id)
         if mark in self._replayed:
@@ -235,8 +264,8 @@ class MemoryStore:
         direct: Direct | None = None,
     ) -> None:
         """Make an activation ready."""
-        if len(inputs) == 1:
-            name = direct.run if direct else inputs[0].run
+        if len(inputs) == 1 and direct is None:
+            name = inputs[0].run
             names: tuple[str, ...] = (name,)
         else:
             name = direct.run if direct else tick.run if tick else max(inputs, key=_sequence).run
@@ -298,9 +327,11 @@ class MemoryStore:
         )  # fmt: skip
         if activation.id in self._yields:
             del self._yields[activation.id]
-        for name in activation.runs:
-            run = self._runs[name]
+        runs = [self._runs[name] for name in activation.runs]
+        for run in runs:
             run.open -= 1
+        runs.append(self._board)
+        for run in runs:
             if state is State.DONE:
                 run.succeeded += 1
             elif state is State.FAILED:
@@ -343,7 +374,7 @@ class MemoryStore:
             if run is None:
                 run = self._runs[name] = _Run()
             run.timed += change
-            self._timed += change
+            self._board.timed += change
         freed = {name for name, change in changes.timed if change < 0 and self._is_quiet(name)}
         result.quiet = [*result.quiet, *sorted(freed)]
         gone = [Expired(target.agent, record.run, (record,), reason) for target, record, reason in changes.expired]
@@ -390,7 +421,7 @@ class MemoryStore:
         result, changes, touched = Committed(), Changes(), list[str]()
         now = self._now()
         for collector in list(self._collectors.values()):
-            if run is None or collector.scope == run:
+            if collector.count(run):
                 collector.flush(now, changes)
         self._apply(changes, result, touched)
         self._lease(touched, limits, result)
@@ -437,9 +468,10 @@ class MemoryStore:
         """Lease what is ready."""
         result = Committed()
         self._lease([name for name in limits if name in self._queues], limits, result)
-        for lease in result.leases[most:]:
+        leases = sorted(result.leases, key=_urgency)
+        for lease in leases[most:]:
             self._give_back(lease.activation)
-        return result.leases[:most]
+        return leases[:most]
 
     async def release(self, lease: Lease) -> Committed:
         """Make an activation ready again."""
@@ -485,13 +517,13 @@ class MemoryStore:
     async def work(self, run: str | None = None) -> int:
         """Count open activations and what timed batches hold."""
         if run is None:
-            return len(self._open) + self._timed
+            return len(self._open) + self._board.timed
         found = self._runs.get(run)
         return 0 if found is None else found.open + found.timed
 
     async def progress(self, run: str | None = None) -> Progress:
         """Count."""
-        counted = list(self._runs.values()) if run is None else [self._runs[run]] if run in self._runs else []
+        counts = self._board if run is None else self._runs.get(run) or _Run()
         states = dict.fromkeys(_OPEN, 0)
         for activation in self._open.values():
             if run is None or run in activation.runs:
@@ -499,15 +531,15 @@ class MemoryStore:
         rows = sum(collector.count(run) for collector in self._collectors.values())
         artifacts = len(self._log) if run is None else self._log.count(run)
         return Progress(
-            known=bool(counted) or artifacts > 0,
-            was_cancelled=any(each.was_cancelled for each in counted) if run is not None else False,
+            known=run in self._runs or artifacts > 0,
+            was_cancelled=counts.was_cancelled,
             ready=states[State.READY],
             running=states[State.RUNNING],
             delayed=states[State.DELAYED],
-            timed=sum(each.timed for each in counted),
-            succeeded=sum(each.succeeded for each in counted),
-            failed=sum(each.failed for each in counted),
-            cancelled=sum(each.cancelled for each in counted),
+            timed=counts.timed,
+            succeeded=counts.succeeded,
+            failed=counts.failed,
+            cancelled=counts.cancelled,
             collecting=rows + self._late(run),
             artifacts=artifacts,
             sequence=self._log.sequence,
@@ -526,7 +558,7 @@ class MemoryStore:
                 )
         for activation in self._open.values():
             if run is None or run in activation.runs:
-                reason = "retry" if activation.state is State.DELAYED else activation.state.value
+                reason = _REASONS[activation.state]
                 found.append(
                     Waiting(
                         reason=reason, agent=activation.agent, run=activation.run, due=activation.due,
@@ -552,16 +584,16 @@ class MemoryStore:
         """Look parents up."""
         return self._log.children(ids)
 
-    async def consumptions(self, id: str) -> Sequence[Consumption]:  # noqa: A002
+    async def consumptions(self, id: str) -> Sequence[Consumption]:
         """Look through the activations."""
-        ended = [Consumption(id, row[0], key, row[3]) for key, row in self._ended.items() if id in row[_INPUTS:]]
+        ended = [Consumption(id, str(row[0]), key, str(row[3])) for key, row in self._ended.items() if id in row[_INPUTS:]]
         return ended + [
             Consumption(id, each.agent, each.id, each.state.value)
             for each in self._open.values()
             if any(record.id == id for record in each.inputs)
         ]
 
-    async def activation(self, id: str) -> Activation | None:  # noqa: A002
+    async def activation(self, id: str) -> Activation | None:
         """Look an activation up."""
         row = self._ended.get(id)
         if row is None:
@@ -624,6 +656,10 @@ class MemoryStore:
 
 def _sequence(record: Record) -> int:
     return record.sequence
+
+
+def _urgency(lease: Lease) -> tuple[int, int]:
+    return -lease.activation.priority, lease.activation.order
 
 
 def _when(item: tuple[float, int, object]) -> tuple[float, int]:

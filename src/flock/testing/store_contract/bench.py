@@ -56,7 +56,7 @@ class Bench:
 
     # ---- things
 
-    def note(self, id: str, *, run: str = RUN, kind: type[Note] = Note, **parts: Any) -> Record:  # noqa: A002, ANN401
+    def note(self, id: str, *, run: str = RUN, kind: type[Note] = Note, **parts: Any) -> Record:  # noqa: ANN401
         """Make a record that no store has seen; its text is its id."""
         parts.setdefault("snapshot", kind(text=id))
         return Record(id=id, type=type_name(kind), run=run, created=self.clock.now(), **parts)
@@ -83,7 +83,7 @@ class Bench:
         fired = Tick(self.target(agent), run, iteration, self.clock.now())
         return await self.store.commit(Commit(ticks=(fired,)))
 
-    async def invoke(self, id: str, agent: str, *records: Record, run: str = RUN) -> Committed:  # noqa: A002
+    async def invoke(self, id: str, agent: str, *records: Record, run: str = RUN) -> Committed:
         """Make a direct activation of records."""
         fresh = [record for record in records if not record.sequence]
         direct = Direct(id, self.target(agent), records, run, "00-trace")

@@ -1,5 +1,5 @@
 """A lease fences an attempt: claim, release, retry, defer, recovery."""
-# ruff: noqa: D103, S101 - each rule is a sentence by its name, and asserts it
+# ruff: noqa: D103, PLR2004, S101 - each rule is a sentence by its name, and asserts it with the numbers of an example
 
 from __future__ import annotations
 
