@@ -7,7 +7,7 @@ command: Callable[[], None] | None
 try:
     from flock.cli.command import main as command
 except ModuleNotFoundError as error:
-    if error.name not in {"rich", "typer"}:
+    if str(error.name).partition(".")[0] not in {"rich", "typer"}:
         raise
     command = None
 

@@ -7,17 +7,18 @@ import types
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from typing_extensions import override
 
-from flock.core import match
-from flock.core.agent import Agent, freeze
-from flock.core.ambient import Ambient, acting, current, here
+from flock.core.agent import Agent, Draft
+from flock.core.ambient import acting
 from flock.core.board import BoardReader
-from flock.core.clock import SystemClock, deadline
+from flock.core.call import Caller
+from flock.core.clock import SystemClock
 from flock.core.components import ComponentRunner
 from flock.core.declare import AgentBuilder
+from flock.core.enlist import Registrar
 from flock.core.evaluate import Evaluator
 from flock.core.execute import Executor, Limits
 from flock.core.lifecycle import LifecycleManager
@@ -32,9 +33,8 @@ from flock.engines import function
 from flock.engines.schema import SchemaEngine
 from flock.model.artifact import Artifact, Record
 from flock.model.collect import positive
-from flock.model.errors import ClosedError, ConfigurationError, FlockError, PublishError, WaitError
+from flock.model.errors import ClosedError, ConfigurationError, FlockError, PublishError
 from flock.model.events import RunReport, RunStatus
-from flock.model.ledger import Commit, Offer, Query
 from flock.model.visibility import Visibility
 from flock.stores.url import open_store
 from flock.sync import run_sync
@@ -113,7 +113,8 @@ class Flock:
         self.scheduler = Scheduler(self._spine, self._executor)
         self.lifecycle = LifecycleManager(self._spine, self.scheduler)
         self._waiter = Waiter(self._spine, self.scheduler, self.lifecycle)
-        self._pending: dict[str, AgentBuilder] = {}
+        self._caller = Caller(self._spine, self.scheduler, self._waiter)
+        self._registrar = Registrar(self._spine, self.scheduler, self.lifecycle, self._complete)
         self._functions: dict[Callable[..., Any], str] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gate: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
@@ -131,12 +132,12 @@ class Flock:
     def agent(self, name: str | F) -> AgentBuilder | F:
         """Start declaring an agent by name, or make a function one: `@flock.agent`. It reserves its name at once."""
         if isinstance(name, str):
-            return self._reserve(AgentBuilder(name))
-        builder = self._reserve(AgentBuilder(function.name_of(name)).calls(name))
+            return self._registrar.reserve(AgentBuilder(name))
+        builder = self._registrar.reserve(AgentBuilder(function.name_of(name)).calls(name))
         try:
             function.declare(builder.draft)
         except ConfigurationError:
-            del self._pending[builder.draft.name]
+            del self._registrar.pending[builder.draft.name]
             raise
         self._functions[name] = builder.draft.name
         return name
@@ -151,24 +152,24 @@ class Flock:
                 raise ConfigurationError(message)
             for each in declared:
                 if isinstance(each, AgentBuilder):
-                    self._reserve(each)
+                    self._registrar.reserve(each)
                 else:
                     self.agent(each)
 
     @property
     def agents(self) -> Mapping[str, Agent]:
         """The registered agents by name."""
-        self._freeze()
+        self._registrar.freeze()
         return types.MappingProxyType(self._roster.agents)
 
     def get_agent(self, name: str) -> Agent:
         """Give an agent; raises ConfigurationError that lists the known ones."""
-        self._freeze()
+        self._registrar.freeze()
         return self._roster.get(name)
 
     def remove_agent(self, name: str) -> None:
         """Let an agent go. What runs ends; what waits for it stays and goes on when an agent of that name is back."""
-        self._freeze()
+        self._registrar.freeze()
         self._roster.remove(name)
         self.lifecycle.unwatch(name)
         self._executor.forget(name)
@@ -180,12 +181,12 @@ class Flock:
 
     def check(self) -> list[Finding]:
         """Look for what is probably a mistake in how the agents fit together."""
-        self._freeze()
+        self._registrar.freeze()
         return check(self._roster.agents.values())
 
     def graph(self) -> Graph:
         """Give the graph of types and agents, to draw or to save."""
-        self._freeze()
+        self._registrar.freeze()
         return graph(self._roster.agents.values())
 
     # ---- publishing
@@ -205,7 +206,7 @@ class Flock:
         Raises PublishError for what is invalid or comes too late for a cancelled run; nothing is stored then. The same
         `id` with the same content gives the stored artifact.
         """
-        if self._loop is not asyncio.get_running_loop() or self._pending or self._closed:
+        if self._loop is not asyncio.get_running_loop() or self._registrar.waits or self._closed:
             await self._enter(publishing=True)
         envelope = Envelope(id, correlation_id, partition_key, _tags(tags) if tags else _NO_TAGS, visibility)
         committed = await self._spine.publish([self._spine.record(obj, envelope)])
@@ -246,20 +247,12 @@ class Flock:
         not past visibility, retry and timeout. A TimeoutError or cancellation cancels the activation.
         """
         await self._enter()
-        async with self._some_run(f"invoke {self._named(agent)}"):
-            return await self._invoke(agent, inputs, timeout)
+        return await self._caller.invoke(self._named(agent), inputs, timeout)
 
     async def arun(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401
         """Invoke, then wait until that run is idle; gives the agent's outputs."""
         await self._enter()
-        actor, ambient = acting(self._spine), here(self._spine)
-        if actor is not None and ambient is actor:
-            message = "an agent can't wait for its own run: use invoke, or open a traced_run() around arun"
-            raise WaitError(message)
-        async with self._some_run(f"run {self._named(agent)}"), deadline(self._clock, timeout):
-            outputs = await self._invoke(agent, inputs, None)
-            await self._waiter.idle(timeout=None, run=None, drain=False)
-            return outputs
+        return await self._caller.until_idle(self._named(agent), inputs, timeout)
 
     def run(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401
         """Do what `arun` does, from code without an event loop; raises SyncInLoopError inside one."""
@@ -276,15 +269,7 @@ class Flock:
         answer, TimeoutError; a timeout or cancellation cancels that run.
         """
         await self._enter(publishing=True)
-        run = self._clock.new_id()
-        try:
-            async with self.traced_run(f"ask {returns.__name__}", correlation_id=run), deadline(self._clock, timeout):
-                async with self._waiter.lent():
-                    asked = await self.publish(obj, correlation_id=run)
-                    return await self._waiter.answer(run, returns, asked.id)
-        except (TimeoutError, asyncio.CancelledError):
-            await self.scheduler.cancel_run(run)
-            raise
+        return await self._caller.ask(obj, returns, timeout)
 
     # ---- waiting
 
@@ -337,19 +322,13 @@ class Flock:
     async def traced_run(self, name: str = "workflow", *, correlation_id: str | None = None) -> AsyncIterator[Span]:
         """Make a run the ambient one: what is published inside belongs to it. Leaving it neither waits nor cancels."""
         await self._enter()
-        level = Ambient(self._spine, correlation_id or self._clock.new_id(), current.get())
-        token = current.set(level)
-        try:
-            with self._metrics.workflow(name, level.run) as span:
-                yield span
-        finally:
-            current.reset(token)
+        async with self._caller.traced(name, correlation_id) as span:
+            yield span
 
     @property
     def correlation_id(self) -> str:
         """The run that a publish would join here and now."""
-        ambient = here(self._spine)
-        return self.name if ambient is None else ambient.run
+        return self._caller.run
 
     # ---- life
 
@@ -363,9 +342,10 @@ class Flock:
         if self._loop is not None:
             message = f"Flock {self.name!r} has started: it keeps its store"
             raise FlockError(message)
-        self._store = self._spine.store = open_store(store) if isinstance(store, str) else store
+        self._store = open_store(store) if isinstance(store, str) else store
+        self._spine.use(self._store)
 
-    async def __aenter__(self) -> Flock:
+    async def __aenter__(self) -> Self:
         """Start."""
         await self._enter()
         return self
@@ -419,8 +399,8 @@ class Flock:
             async with self._gate[1]:
                 if self._loop is not loop:
                     await self._adopt(loop)
-        if self._pending:
-            await self._register(self._freeze())
+        if self._registrar.pending or self._registrar.fresh:
+            await self._registrar.enlist()
 
     async def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         """Work on this loop; what another loop left running runs again."""
@@ -437,88 +417,19 @@ class Flock:
         self.lifecycle.listen()
         self.lifecycle.rearm(opened.due)
         if not again:
-            await self._register(self._freeze())
+            await self._registrar.enlist()
             await self.component_runner.notify("on_initialize", self._handle)
         await self.scheduler.claim()
 
-    def _reserve(self, builder: AgentBuilder) -> AgentBuilder:
-        name = builder.draft.name
-        if self._pending.get(name) is builder:
-            return builder
-        if name in self._pending or name in self._roster.agents:
-            message = f"there is an agent named {name!r} already"
+    def _complete(self, draft: Draft) -> None:
+        """Give a draft the engines that its function, its model or the Flock's model stand for."""
+        if not draft.engines:
+            function.declare(draft)
+        elif draft.function is not None and not isinstance(draft.engines[0], function.FunctionEngine):
+            message = f"agent {draft.name!r} has both calls(fn) and with_engines(...): choose one"
             raise ConfigurationError(message)
-        self._pending[name] = builder
-        return builder
-
-    def _freeze(self) -> list[Agent]:
-        """Make agents of what was declared; a declaration that can't work is dropped and raises."""
-        frozen = []
-        while self._pending:
-            name, builder = next(iter(self._pending.items()))
-            del self._pending[name]
-            draft = builder.draft
-            if not draft.engines:
-                function.declare(draft)
-            elif draft.function is not None and not isinstance(draft.engines[0], function.FunctionEngine):
-                message = f"agent {name!r} has both calls(fn) and with_engines(...): choose one"
-                raise ConfigurationError(message)
-            if not draft.engines:
-                draft.engines = (_engine_for(draft.model, name, self._default_engine),)
-            agent = freeze(draft)
-            self._roster.add(agent)
-            frozen.append(agent)
-        self._unwatched = [*getattr(self, "_unwatched", []), *frozen]
-        return frozen
-
-    async def _register(self, _: object) -> None:
-        """Start the schedules and replays of new agents."""
-        fresh, self._unwatched = self._unwatched, []
-        if any(agent.schedule is not None for agent in fresh):
-            timers = await self._store.timers()
-            for agent in fresh:
-                self.lifecycle.watch(agent, timers.get(agent.name))
-        for agent in fresh:
-            if any(subscription.replay for subscription in agent.subscriptions):
-                await self._replay(agent)
-        if fresh:
-            await self.scheduler.claim()
-
-    async def _replay(self, agent: Agent) -> None:
-        """Offer an agent that came late what is on the board."""
-        late = {subscription.id for subscription in agent.subscriptions if subscription.replay}
-        entries = [entry for entry in match.entries_of(agent) if entry.target.subscription in late]
-        offers: list[Offer] = []
-        rejections: list[match.Rejection] = []
-        for record in await self._store.query(Query()):
-            found = match.route(type(record.snapshot), entries)
-            match.match(found, record, offers, rejections)
-        replayed = [offer._replace(replayed=True) for offer in offers]
-        committed = await self._store.commit(Commit(offers=replayed, limits=self._roster.limits))
-        self._spine.dispatch(committed)
-
-    @asynccontextmanager
-    async def _some_run(self, name: str) -> AsyncIterator[None]:
-        """Stay in the ambient run, or open one."""
-        if here(self._spine) is not None:
-            yield
-            return
-        async with self.traced_run(name):
-            yield
-
-    async def _invoke(self, agent: AgentName, inputs: tuple[Any, ...], timeout: float | None) -> list[Artifact]:
-        who = self._roster.get(self._named(agent))
-        if who.subscriptions and all(subscription.mode == "events" for subscription in who.subscriptions):
-            message = f"agent {who.name!r} is declared mode='events': it can't be invoked"
-            raise ConfigurationError(message)
-        records: list[Record] = []
-        for each in inputs:
-            stored = await self._store.get([each.id]) if isinstance(each, Artifact) and each.sequence else ()
-            records.append(stored[0] if stored else self._spine.record(each, Envelope()))
-        fresh = [record for record in records if not record.sequence]
-        async with self._waiter.lent(), deadline(self._clock, timeout):
-            made = await self.scheduler.direct(who, fresh, tuple(records), self.correlation_id)
-        return [Artifact.of(record) for record in made]
+        if not draft.engines:
+            draft.engines = (_engine_for(draft.model, draft.name, self._default_engine),)
 
     def _named(self, agent: AgentName) -> str:
         if isinstance(agent, str):
@@ -544,7 +455,7 @@ class Flock:
     @override
     def __repr__(self) -> str:
         """Name it and its agents."""
-        return f"<Flock {self.name!r} with {len(self._roster.agents) + len(self._pending)} agents>"
+        return f"<Flock {self.name!r} with {len(self._roster.agents) + len(self._registrar.pending)} agents>"
 
 
 class _Handle:

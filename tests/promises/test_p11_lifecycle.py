@@ -75,8 +75,8 @@ def others() -> set[asyncio.Task[object]]:
 
 async def test_p11_an_idle_flock_with_no_deadline_owns_no_task() -> None:
     async with Flock() as flock:
-        flock.agent("packer").consumes(Order).calls(lambda inputs: Parcel())
-        flock.agent("gate").consumes(Order, Paid).calls(lambda inputs: None)
+        flock.agent("packer").consumes(Order).calls(lambda _: Parcel())
+        flock.agent("gate").consumes(Order, Paid).calls(lambda _: None)
         await flock.publish(Order())
         await flock.run_until_idle()
         await asyncio.sleep(0)
@@ -86,11 +86,13 @@ async def test_p11_an_idle_flock_with_no_deadline_owns_no_task() -> None:
 @pytest.mark.parametrize(
     "declare",
     [
-        lambda flock: flock.agent("a").schedule(every=3_600).calls(lambda ctx: None),
-        lambda flock: flock.agent("a").consumes(Order, batch=BatchSpec(timeout=3_600)).calls(lambda inputs: None),
-        lambda flock: flock.agent("a")
-        .consumes(Order, Paid, join=JoinSpec(by=lambda each: each.number, within=timedelta(hours=1)))
-        .calls(lambda inputs: None),
+        lambda flock: flock.agent("a").schedule(every=3_600).calls(lambda _: None),
+        lambda flock: flock.agent("a").consumes(Order, batch=BatchSpec(timeout=3_600)).calls(lambda _: None),
+        lambda flock: (
+            flock.agent("a")
+            .consumes(Order, Paid, join=JoinSpec(by=lambda each: each.number, within=timedelta(hours=1)))
+            .calls(lambda _: None)
+        ),
     ],
     ids=["schedule", "batch", "join"],
 )
@@ -118,7 +120,7 @@ async def test_p11_a_loop_starts_by_itself_sleeps_until_the_deadline_and_is_gone
 async def test_p11_a_loop_whose_last_deadline_has_passed_is_gone() -> None:
     clock = FakeClock()
     async with Flock(clock=clock) as flock:
-        flock.agent("timed").consumes(Order, batch=BatchSpec(timeout=60)).calls(lambda inputs: None)
+        flock.agent("timed").consumes(Order, batch=BatchSpec(timeout=60)).calls(lambda _: None)
         for _ in range(3):
             await flock.publish(Order())
             assert (await flock.run_until_idle()).succeeded == 1
@@ -147,7 +149,7 @@ async def test_p11_an_earlier_deadline_wakes_the_loop() -> None:
 async def test_p11_a_failing_callback_is_recorded_and_the_loop_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     clock, store = FakeClock(), StumblingStore(2)
     async with Flock(clock=clock, store=store) as flock:
-        flock.agent("timed").consumes(Order, batch=BatchSpec(timeout=60)).calls(lambda inputs: None)
+        flock.agent("timed").consumes(Order, batch=BatchSpec(timeout=60)).calls(lambda _: None)
         await flock.publish(Order())
         with caplog.at_level(logging.ERROR, logger="flock"):
             report = await flock.run_until_idle()
@@ -164,7 +166,7 @@ async def test_p11_after_visibility_retries_and_joins_share_the_one_loop() -> No
                 raise RuntimeError("again")
 
         flock.agent("retries").consumes(Order).retry(2, delay=30, jitter=False).calls(fails)
-        flock.agent("later").consumes(Paid).calls(lambda inputs: None)
+        flock.agent("later").consumes(Paid).calls(lambda _: None)
         await flock.publish(Order())
         await flock.publish(Paid(), visibility=AfterVisibility(ttl=timedelta(seconds=20)))
         await clock.settle()
@@ -229,10 +231,12 @@ def test_p11_what_waits_stays_over_two_event_loops() -> None:
 
 def test_p11_interrupted_activations_run_again_on_the_next_loop() -> None:
     attempts: list[int] = []
+    began = asyncio.Event()
     flock = Flock()
 
     async def pack(order: Order, ctx: Context) -> Parcel:
         attempts.append(ctx.attempt)
+        began.set()
         if len(attempts) == 1:
             await asyncio.Event().wait()
         return Parcel(number=order.number)
@@ -241,8 +245,7 @@ def test_p11_interrupted_activations_run_again_on_the_next_loop() -> None:
 
     async def first() -> None:
         await flock.publish(Order(number=1))
-        while not attempts:
-            await asyncio.sleep(0)
+        await began.wait()
 
     async def second() -> None:
         report = await flock.run_until_idle()
@@ -256,10 +259,12 @@ def test_p11_interrupted_activations_run_again_on_the_next_loop() -> None:
 
 def test_p11_a_loop_that_was_closed_with_tasks_in_it_is_replaced_too(caplog: pytest.LogCaptureFixture) -> None:
     started: list[int] = []
+    began = asyncio.Event()
     flock = Flock()
 
     async def pack(order: Order) -> Parcel:
         started.append(order.number)
+        began.set()
         if len(started) == 1:
             await asyncio.Event().wait()
         return Parcel(number=order.number)
@@ -268,8 +273,7 @@ def test_p11_a_loop_that_was_closed_with_tasks_in_it_is_replaced_too(caplog: pyt
 
     async def first() -> None:
         await flock.publish(Order(number=1))
-        while not started:
-            await asyncio.sleep(0)
+        await began.wait()
 
     async def second() -> None:
         assert (await flock.run_until_idle()).succeeded == 1
@@ -294,9 +298,9 @@ def test_p11_deadlines_go_on_on_the_next_loop() -> None:
         fired.append("retry")
 
     flock.agent("retries").consumes(Order).retry(2, delay=10, jitter=False).calls(fails_once)
-    flock.agent("timed").consumes(Order, batch=BatchSpec(timeout=20)).calls(lambda inputs: fired.append("batch"))
-    flock.agent("later").consumes(Paid).calls(lambda inputs: fired.append("after"))
-    flock.agent("ticker").schedule(every=50).calls(lambda ctx: fired.append("tick"))
+    flock.agent("timed").consumes(Order, batch=BatchSpec(timeout=20)).calls(lambda _: fired.append("batch"))
+    flock.agent("later").consumes(Paid).calls(lambda _: fired.append("after"))
+    flock.agent("ticker").schedule(every=50).calls(lambda _: fired.append("tick"))
 
     async def first() -> None:
         await flock.publish(Order())
@@ -316,7 +320,7 @@ def test_p11_deadlines_go_on_on_the_next_loop() -> None:
 
 def test_p11_a_flock_can_be_shut_down_on_the_next_loop() -> None:
     flock = Flock()
-    flock.agent("packer").consumes(Order).calls(lambda inputs: None)
+    flock.agent("packer").consumes(Order).calls(lambda _: None)
 
     async def first() -> None:
         await flock.publish(Order())

@@ -99,11 +99,11 @@ async def test_p12_after_the_grace_period_activations_are_cancelled_and_stay_rea
 async def test_p12_the_report_says_what_waits_and_nothing_is_flushed() -> None:
     clock = FakeClock(autojump=False)
     flock = Flock(clock=clock)
-    flock.agent("gate").consumes(Order, Paid).calls(lambda inputs: None)
-    flock.agent("batch").consumes(Order, batch=BatchSpec(size=3)).calls(lambda inputs: None)
-    flock.agent("timed").consumes(Order, batch=BatchSpec(timeout=60)).calls(lambda inputs: None)
-    flock.agent("later").consumes(Parcel).calls(lambda inputs: None)
-    flock.agent("ticker").schedule(every=10).calls(lambda ctx: None)
+    flock.agent("gate").consumes(Order, Paid).calls(lambda _: None)
+    flock.agent("batch").consumes(Order, batch=BatchSpec(size=3)).calls(lambda _: None)
+    flock.agent("timed").consumes(Order, batch=BatchSpec(timeout=60)).calls(lambda _: None)
+    flock.agent("later").consumes(Parcel).calls(lambda _: None)
+    flock.agent("ticker").schedule(every=10).calls(lambda _: None)
     await flock.publish(Order())
     await flock.publish(Parcel(), visibility=AfterVisibility(ttl=timedelta(hours=1)))
     with pytest.warns(RuntimeWarning, match="memory store"):
@@ -120,7 +120,7 @@ async def test_p12_the_report_says_what_waits_and_nothing_is_flushed() -> None:
 
 async def test_p12_a_memory_store_without_work_does_not_warn() -> None:
     flock = Flock()
-    flock.agent("gate").consumes(Order, Paid).calls(lambda inputs: None)
+    flock.agent("gate").consumes(Order, Paid).calls(lambda _: None)
     await flock.publish(Order())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -137,8 +137,8 @@ async def test_p12_what_waits_is_there_at_the_next_start_on_the_same_store() -> 
             return Parcel(number=order.number + ctx.attempt)
 
         flock.agent("packer").consumes(Order).max_concurrency(1).calls(pack)
-        flock.agent("gate").consumes(Order, Paid, name="both").calls(lambda inputs: None)
-        flock.agent("timed").consumes(Paid, batch=BatchSpec(timeout=60)).calls(lambda inputs: None)
+        flock.agent("gate").consumes(Order, Paid, name="both").calls(lambda _: None)
+        flock.agent("timed").consumes(Paid, batch=BatchSpec(timeout=60)).calls(lambda _: None)
 
     first = Flock(store=store, clock=clock)
     declare(first, 100)
@@ -179,9 +179,9 @@ async def test_p12_a_flock_that_was_never_used_can_be_shut_down() -> None:
 async def test_p12_shutdown_leaves_no_task_and_no_thread() -> None:
     clock = FakeClock()
     flock = Flock(name="closing", clock=clock)
-    flock.agent("ticker").schedule(every=10).calls(lambda ctx: None)
-    flock.agent("timed").consumes(Order, batch=BatchSpec(timeout=60)).calls(lambda inputs: None)
-    flock.agent("threaded").consumes(Order).calls(lambda inputs: None)
+    flock.agent("ticker").schedule(every=10).calls(lambda _: None)
+    flock.agent("timed").consumes(Order, batch=BatchSpec(timeout=60)).calls(lambda _: None)
+    flock.agent("threaded").consumes(Order).calls(lambda _: None)
     await flock.publish(Order())
     await flock.run_until_idle()
     await flock.shutdown()
@@ -194,7 +194,7 @@ async def test_p12_shutdown_leaves_no_task_and_no_thread() -> None:
 
 async def test_p12_streams_events_and_waits_end() -> None:
     flock = Flock()
-    flock.agent("packer").consumes(Order).calls(lambda inputs: None)
+    flock.agent("packer").consumes(Order).calls(lambda _: None)
     events = flock.events()
     stream = flock.stream(Order)
     until = asyncio.create_task(flock.run_until(Until.exists(Parcel), timeout=60))

@@ -96,8 +96,8 @@ async def test_p13_publishing_from_inside_an_agent_never_waits() -> None:
             return [Parcel(number=number) for number in range(5)]
 
         flock.agent("splitter").consumes(Order).max_concurrency(1).calls(split)
-        flock.agent("letters").consumes(Letter).calls(lambda inputs: None)
-        flock.agent("parcels").consumes(Parcel).calls(lambda inputs: None)
+        flock.agent("letters").consumes(Letter).calls(lambda _: None)
+        flock.agent("parcels").consumes(Parcel).calls(lambda _: None)
         await flock.publish(Order())
         report = await flock.run_until_idle()
         assert report.succeeded == 11
@@ -105,7 +105,7 @@ async def test_p13_publishing_from_inside_an_agent_never_waits() -> None:
 
 async def test_p13_what_only_waits_in_a_gate_does_not_press_back() -> None:
     async with Flock(max_pending=1) as flock:
-        flock.agent("gate").consumes(Order, Parcel).calls(lambda inputs: None)
+        flock.agent("gate").consumes(Order, Parcel).calls(lambda _: None)
         for number in range(5):
             await flock.publish(Order(number=number))
         assert len(await flock.store.list()) == 5

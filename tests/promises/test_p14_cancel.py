@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -73,10 +74,8 @@ async def test_p14_what_a_cancelled_body_still_gives_is_discarded() -> None:
         @flock.agent
         async def stubborn(order: Order) -> Parcel:
             started.set()
-            try:
+            with suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                pass
             return Parcel()
 
         await flock.publish(Order(), correlation_id="doomed")
@@ -129,9 +128,9 @@ async def test_p14_the_slot_of_a_cancelled_activation_goes_to_the_next_one() -> 
 async def test_p14_inputs_that_wait_in_gates_and_batches_are_withdrawn_and_told() -> None:
     events: list[Event] = []
     async with Flock(observers=[events.append]) as flock:
-        flock.agent("gate").consumes(Order, Paid).calls(lambda inputs: None)
-        flock.agent("batch").consumes(Order, batch=BatchSpec(size=3)).calls(lambda inputs: None)
-        flock.agent("timed").consumes(Order, batch=BatchSpec(timeout=3600)).calls(lambda inputs: None)
+        flock.agent("gate").consumes(Order, Paid).calls(lambda _: None)
+        flock.agent("batch").consumes(Order, batch=BatchSpec(size=3)).calls(lambda _: None)
+        flock.agent("timed").consumes(Order, batch=BatchSpec(timeout=3600)).calls(lambda _: None)
         doomed = await flock.publish(Order(), correlation_id="doomed")
         other = await flock.publish(Order(), correlation_id="other")
         assert (await flock.status("doomed")).waiting == 3
@@ -166,7 +165,7 @@ async def test_p14_in_a_gate_across_runs_only_the_inputs_of_the_cancelled_run_go
 
 async def test_p14_delayed_artifacts_of_the_run_are_withdrawn() -> None:
     async with Flock() as flock:
-        flock.agent("packer").consumes(Order).calls(lambda inputs: None)
+        flock.agent("packer").consumes(Order).calls(lambda _: None)
         later = AfterVisibility(ttl=timedelta(hours=1))
         await flock.publish(Order(), correlation_id="doomed", visibility=later)
         kept = await flock.publish(Order(), correlation_id="other", visibility=later)

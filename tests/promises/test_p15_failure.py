@@ -164,7 +164,7 @@ async def test_p15_a_failure_inherits_the_visibility_of_its_inputs() -> None:
     async with Flock() as flock:
         flock.agent("packer").consumes(Order).calls(refuse)
         for name in ("trusted", "stranger"):
-            flock.agent(name).consumes(Failure).calls(lambda inputs, name=name: heard.append(name))
+            flock.agent(name).consumes(Failure).calls(lambda _, name=name: heard.append(name))
         await flock.publish(Order(), visibility=secret)
         await flock.run_until_idle()
 
@@ -176,8 +176,8 @@ async def test_p15_a_failure_inherits_the_visibility_of_its_inputs() -> None:
 async def test_p15_where_the_visibilities_of_inputs_differ_no_agent_sees_the_failure() -> None:
     heard: list[str] = []
     async with Flock() as flock:
-        flock.agent("packer").consumes(Order, Parcel).calls(lambda inputs: 1 / 0)
-        flock.agent("nurse").consumes(Failure).calls(lambda inputs: heard.append("nurse"))
+        flock.agent("packer").consumes(Order, Parcel).calls(lambda _: 1 / 0)
+        flock.agent("nurse").consumes(Failure).calls(lambda _: heard.append("nurse"))
         await flock.publish(Order(), visibility=PrivateVisibility(agents=frozenset({"packer", "nurse"})))
         await flock.publish(Parcel(), visibility=PrivateVisibility(agents=frozenset({"packer"})))
         report = await flock.run_until_idle()
@@ -200,7 +200,7 @@ async def test_p15_a_failure_that_no_agent_consumes_is_logged_once_at_error(capl
 async def test_p15_a_failure_that_an_agent_consumes_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with Flock() as flock:
         flock.agent("packer").consumes(Order).calls(refuse)
-        flock.agent("nurse").consumes(Failure).calls(lambda inputs: None)
+        flock.agent("nurse").consumes(Failure).calls(lambda _: None)
         with caplog.at_level(logging.ERROR, logger="flock"):
             await flock.publish(Order())
             await flock.run_until_idle()

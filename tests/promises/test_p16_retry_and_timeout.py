@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from pydantic import BaseModel
@@ -42,7 +44,7 @@ def failing(flock: Flock, clock: FakeClock, attempts: int, **policy: object) -> 
 
 
 def pauses(times: list[float]) -> list[float]:
-    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    return [later - earlier for earlier, later in pairwise(times)]
 
 
 # ---- retry
@@ -140,7 +142,7 @@ async def test_p16_only_the_named_errors_are_tried_again() -> None:
 
 async def test_p16_without_retry_there_is_one_attempt() -> None:
     async with Flock() as flock:
-        flock.agent("packer").consumes(Order).calls(lambda inputs: 1 / 0)
+        flock.agent("packer").consumes(Order).calls(lambda _: 1 / 0)
         await flock.publish(Order())
         assert [failure.attempts for failure in (await flock.run_until_idle()).failures] == [1]
 
@@ -276,10 +278,8 @@ async def test_p16_a_body_that_swallows_cancellation_is_fenced_and_its_slot_held
         async def pack(order: Order) -> Parcel:
             started.append(order.number)
             while not go.is_set():
-                try:
+                with suppress(asyncio.CancelledError):
                     await go.wait()
-                except asyncio.CancelledError:
-                    pass
             return Parcel(number=order.number)
 
         flock.agent("stubborn").consumes(Order).max_concurrency(1).timeout(10).calls(pack)
@@ -303,10 +303,8 @@ async def test_p16_a_body_that_swallows_cancellation_and_returns_at_once_has_fai
     async with Flock(clock=clock) as flock:
 
         async def pack(order: Order) -> Parcel:
-            try:
+            with suppress(asyncio.CancelledError):
                 await clock.sleep(3_600)
-            except asyncio.CancelledError:
-                pass
             return Parcel()
 
         flock.agent("stubborn").consumes(Order).timeout(10).calls(pack)

@@ -24,7 +24,7 @@ def endless(flock: Flock) -> None:
     async def again(ping: Ping) -> Ping:
         return Ping(count=ping.count + 1)
 
-    flock.agent("loop").consumes(Ping).prevent_self_trigger(False).calls(again)
+    flock.agent("loop").consumes(Ping).prevent_self_trigger(prevent=False).calls(again)
 
 
 def ping_pong(flock: Flock) -> None:
@@ -77,7 +77,7 @@ async def test_p18_a_loop_that_multiplies_ends_whatever_its_volume() -> None:
         async def twice(ping: Ping) -> list[Ping]:
             return [Ping(), Ping()]
 
-        flock.agent("loop").consumes(Ping).prevent_self_trigger(False).calls(twice)
+        flock.agent("loop").consumes(Ping).prevent_self_trigger(prevent=False).calls(twice)
         await flock.publish(Ping())
         report = await flock.run_until_idle()
         assert report.succeeded == 2**7 - 1
@@ -90,7 +90,7 @@ async def test_p18_a_loop_through_flock_publish_ends() -> None:
         async def again(ping: Ping) -> None:
             await flock.publish(Ping(count=ping.count + 1))
 
-        flock.agent("loop").consumes(Ping).prevent_self_trigger(False).calls(again)
+        flock.agent("loop").consumes(Ping).prevent_self_trigger(prevent=False).calls(again)
         await flock.publish(Ping())
         report = await flock.run_until_idle()
         assert [failure.error_type for failure in report.failures] == ["LimitExceeded"]
@@ -137,7 +137,7 @@ async def test_p18_a_tripped_limit_is_an_event_that_names_the_input() -> None:
         (limited,) = [event for event in events if event.kind == "limited"]
         last = (await flock.store.query(Ping))[-1]
         assert (limited.agent, limited.run, limited.artifacts) == ("loop", "runaway", (last.id,))
-        assert "max_depth=2" in limited.reason
+        assert "max_depth=2" in str(limited.error)
 
 
 async def test_p18_the_body_does_not_run_beyond_the_limit_and_is_not_tried_again() -> None:
@@ -148,7 +148,7 @@ async def test_p18_the_body_does_not_run_beyond_the_limit_and_is_not_tried_again
             attempts.append(ping.count)
             return Ping(count=ping.count + 1)
 
-        flock.agent("loop").consumes(Ping).prevent_self_trigger(False).retry(5).calls(again)
+        flock.agent("loop").consumes(Ping).prevent_self_trigger(prevent=False).retry(5).calls(again)
         await flock.publish(Ping())
         report = await flock.run_until_idle()
         assert attempts == [0, 1, 2, 3]
@@ -214,8 +214,8 @@ async def test_p18_max_activations_bounds_a_runs_activations_of_one_agent() -> N
 
 async def test_p18_max_activations_counts_each_agent_and_run_for_itself() -> None:
     async with Flock(max_activations=2) as flock:
-        flock.agent("a").consumes(Order).calls(lambda inputs: None)
-        flock.agent("b").consumes(Order).calls(lambda inputs: None)
+        flock.agent("a").consumes(Order).calls(lambda _: None)
+        flock.agent("b").consumes(Order).calls(lambda _: None)
         for run in ("one", "two"):
             await flock.publish_many([Order(), Order()], correlation_id=run)
         report = await flock.run_until_idle()
@@ -227,7 +227,7 @@ async def test_p18_max_activations_counts_each_agent_and_run_for_itself() -> Non
 
 async def test_p18_max_activations_restarts_when_the_run_is_idle() -> None:
     async with Flock(max_activations=2) as flock:
-        flock.agent("a").consumes(Order).calls(lambda inputs: None)
+        flock.agent("a").consumes(Order).calls(lambda _: None)
         for _ in range(3):
             await flock.publish_many([Order(), Order()])
             report = await flock.run_until_idle()

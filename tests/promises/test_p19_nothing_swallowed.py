@@ -47,43 +47,43 @@ class Broken(AgentComponent):
         self.hook = hook
         self.calls = 0
 
-    def meet(self, hook: str) -> None:
+    def _meet(self, hook: str) -> None:
         if hook == self.hook:
             self.calls += 1
             raise RuntimeError(f"{hook} is broken")
 
     @override
     async def on_initialize(self, agent: AgentInfo, ctx: Context) -> None:
-        self.meet("on_initialize")
+        self._meet("on_initialize")
 
     @override
     async def on_pre_consume(self, agent: AgentInfo, ctx: Context, artifacts: list[Artifact]) -> list[Artifact] | None:
-        self.meet("on_pre_consume")
+        self._meet("on_pre_consume")
         return None
 
     @override
     async def on_pre_evaluate(self, agent: AgentInfo, ctx: Context, inputs: EvalInputs) -> EvalInputs | None:
-        self.meet("on_pre_evaluate")
+        self._meet("on_pre_evaluate")
         return None
 
     @override
     async def on_post_evaluate(
         self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, result: EvalResult
     ) -> EvalResult | None:
-        self.meet("on_post_evaluate")
+        self._meet("on_post_evaluate")
         return None
 
     @override
     async def on_post_publish(self, agent: AgentInfo, ctx: Context, artifacts: list[Artifact]) -> None:
-        self.meet("on_post_publish")
+        self._meet("on_post_publish")
 
     @override
     async def on_error(self, agent: AgentInfo, ctx: Context, error: BaseException) -> None:
-        self.meet("on_error")
+        self._meet("on_error")
 
     @override
     async def on_terminate(self, agent: AgentInfo, ctx: Context) -> None:
-        self.meet("on_terminate")
+        self._meet("on_terminate")
 
 
 # ---- BaseException and cancellation
@@ -123,7 +123,7 @@ def test_p19_an_exit_raised_by_a_thread_of_an_agent_ends_the_program(kind: type[
 
 async def test_p19_another_base_exception_is_told_and_nobody_waits_for_ever() -> None:
     told: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
     async with Flock() as flock:
 
         async def leave(order: Order) -> None:
@@ -223,7 +223,7 @@ async def test_p19_a_raising_hook_is_recorded_once_and_loses_no_outputs(hook: st
 async def test_p19_a_raising_hook_masks_no_error_of_the_body(hook: str) -> None:
     component = Broken(hook)
     async with Flock() as flock:
-        flock.agent("packer").consumes(Order).with_utilities(component).calls(lambda inputs: 1 / 0)
+        flock.agent("packer").consumes(Order).with_utilities(component).calls(lambda _: 1 / 0)
         await flock.publish(Order())
         report = await flock.run_until_idle()
         assert component.calls == 1
@@ -237,7 +237,7 @@ async def test_p19_a_hook_that_raises_a_base_exception_is_not_swallowed() -> Non
             raise asyncio.CancelledError
 
     async with Flock() as flock:
-        flock.agent("packer").consumes(Order).with_utilities(Leaves()).calls(lambda inputs: Parcel())
+        flock.agent("packer").consumes(Order).with_utilities(Leaves()).calls(lambda _: Parcel())
         await flock.publish(Order())
         report = await flock.run_until_idle()
         assert (report.cancelled, report.succeeded) == (1, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -98,6 +99,41 @@ class Decides(OrchestratorComponent):
         return answer
 
 
+class Watches(OrchestratorComponent):
+    """Writes down which hooks ran."""
+
+    def __init__(self) -> None:
+        self.diary: list[str] = []
+
+    @override
+    async def on_initialize(self, board: BoardHandle) -> None:
+        self.diary.append("initialize")
+
+    @override
+    async def on_artifact_published(self, board: BoardHandle, artifact: Artifact) -> None:
+        self.diary.append(f"published {type(artifact.payload).__name__}")
+
+    @override
+    async def on_collect_artifacts(self, board: BoardHandle, agent: AgentInfo, artifacts: list[Artifact]) -> None:
+        self.diary.append(f"collect {agent.name} {len(artifacts)}")
+
+    @override
+    async def on_before_agent_schedule(self, board: BoardHandle, agent: AgentInfo, artifacts: list[Artifact]) -> None:
+        self.diary.append(f"before {agent.name}")
+
+    @override
+    async def on_agent_scheduled(self, board: BoardHandle, agent: AgentInfo, artifacts: list[Artifact]) -> None:
+        self.diary.append(f"scheduled {agent.name}")
+
+    @override
+    async def on_idle(self, board: BoardHandle) -> None:
+        self.diary.append("idle")
+
+    @override
+    async def on_shutdown(self, board: BoardHandle) -> None:
+        self.diary.append("shutdown")
+
+
 # ---- hooks of agents
 
 
@@ -122,7 +158,7 @@ async def test_a_failing_attempt_runs_on_error_and_always_on_terminate() -> None
     diary: list[str] = []
     async with Flock(clock=FakeClock()) as flock:
         builder = flock.agent("packer").consumes(Order).with_utilities(Diary(diary)).retry(2)
-        builder.calls(lambda inputs: 1 / 0)
+        builder.calls(lambda _: 1 / 0)
         await flock.publish(Order())
         await flock.run_until_idle()
     one = [
@@ -153,7 +189,7 @@ async def test_components_run_by_priority_lowest_first() -> None:
     async with Flock() as flock:
         flock.agent("packer").consumes(Order).with_utilities(
             Diary(diary, "late ", 10), Diary(diary, "first ", -1), Diary(diary, "middle ")
-        ).calls(lambda inputs: None)
+        ).calls(lambda _: None)
         await flock.publish(Order())
         await flock.run_until_idle()
     assert diary[:3] == ["first on_initialize", "middle on_initialize", "late on_initialize"]
@@ -271,9 +307,8 @@ class Adding(Engine):
     ) -> EvalResult:
         number = inputs.artifacts[0].payload.number
         made = [] if self.silent else [Artifact(Parcel(number=number + self.amount))]
-        return EvalResult(
-            artifacts=made, state={f"amount {self.amount}": number}, metrics={f"m{self.amount}": 1.0}, logs=[f"{number}"]
-        )
+        state = {f"amount {self.amount}": number}
+        return EvalResult(artifacts=made, state=state, metrics={f"m{self.amount}": 1.0}, logs=[f"{number}"])
 
     @override
     async def on_post_evaluate(
@@ -362,10 +397,12 @@ async def test_a_deferred_activation_is_really_tried_again_with_back_off() -> No
         await flock.publish(Order())
         assert (await flock.run_until_idle()).succeeded == 1
     deferred = [event.at - start for event in events if event.kind == "deferred"]
-    pauses = [later - earlier for earlier, later in zip(deferred, deferred[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in pairwise(deferred)]
     assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0])
     assert decides.asked == 10
-    assert seen == [(1, pytest.approx(sum(pauses) + 5.0))]  # deferrals are no attempts
+    ((attempt, waited),) = seen
+    assert attempt == 1  # deferrals are no attempts
+    assert waited == pytest.approx(sum(pauses) + 5.0)
 
 
 async def test_a_deferred_activation_holds_no_slot() -> None:
@@ -393,7 +430,7 @@ async def test_a_deferred_activation_holds_no_slot() -> None:
 async def test_the_first_component_that_objects_decides() -> None:
     last = Decides("DEFER", priority=5)
     async with Flock(clock=FakeClock(), components=[last, Decides("SKIP", priority=1)]) as flock:
-        flock.agent("packer").consumes(Order).calls(lambda inputs: None)
+        flock.agent("packer").consumes(Order).calls(lambda _: None)
         await flock.publish(Order())
         report = await flock.run_until_idle()
     assert (report.succeeded, report.cancelled) == (0, 1)
@@ -402,47 +439,15 @@ async def test_the_first_component_that_objects_decides() -> None:
 @pytest.mark.parametrize("answer", [None, "CONTINUE", "whatever", RuntimeError("broken")])
 async def test_any_other_answer_and_a_raising_component_let_the_activation_run(answer: object) -> None:
     async with Flock(components=[Decides(answer)]) as flock:
-        flock.agent("packer").consumes(Order).calls(lambda inputs: None)
+        flock.agent("packer").consumes(Order).calls(lambda _: None)
         await flock.publish(Order())
         report = await flock.run_until_idle()
     assert report.succeeded == 1
 
 
 async def test_the_boards_hooks_run_around_its_life() -> None:
-    diary: list[str] = []
-
-    class Watches(OrchestratorComponent):
-        @override
-        async def on_initialize(self, board: BoardHandle) -> None:
-            diary.append("initialize")
-
-        @override
-        async def on_artifact_published(self, board: BoardHandle, artifact: Artifact) -> None:
-            diary.append(f"published {type(artifact.payload).__name__}")
-
-        @override
-        async def on_collect_artifacts(self, board: BoardHandle, agent: AgentInfo, artifacts: list[Artifact]) -> None:
-            diary.append(f"collect {agent.name} {len(artifacts)}")
-
-        @override
-        async def on_before_agent_schedule(
-            self, board: BoardHandle, agent: AgentInfo, artifacts: list[Artifact]
-        ) -> None:
-            diary.append(f"before {agent.name}")
-
-        @override
-        async def on_agent_scheduled(self, board: BoardHandle, agent: AgentInfo, artifacts: list[Artifact]) -> None:
-            diary.append(f"scheduled {agent.name}")
-
-        @override
-        async def on_idle(self, board: BoardHandle) -> None:
-            diary.append("idle")
-
-        @override
-        async def on_shutdown(self, board: BoardHandle) -> None:
-            diary.append("shutdown")
-
-    async with Flock(components=[Watches()]) as flock:
+    watches = Watches()
+    async with Flock(components=[watches]) as flock:
 
         @flock.agent
         async def packer(order: Order) -> Parcel:
@@ -451,7 +456,7 @@ async def test_the_boards_hooks_run_around_its_life() -> None:
         await flock.publish(Order())
         await flock.run_until_idle()
         await asyncio.sleep(0.01)
-    assert diary == [
+    assert watches.diary == [
         "initialize", "published Order", "collect packer 1", "before packer", "scheduled packer", "published Parcel",
         "idle", "shutdown",
     ]  # fmt: skip

@@ -14,6 +14,7 @@ from flock import (
     Artifact,
     ConfigurationError,
     Context,
+    EvalInputs,
     Failure,
     Flock,
     FlockError,
@@ -87,11 +88,11 @@ async def test_invoke_takes_a_name_a_function_a_builder_or_an_agent() -> None:
             return Parcel()
 
         builder = flock.agent("other").consumes(Order).publishes(Parcel)
-        builder.calls(lambda inputs: Parcel())
+        builder.calls(lambda _: Parcel())
         for agent in ("packer", packer, builder, flock.get_agent("packer")):
             outputs = await flock.invoke(agent, Order())
             assert numbers(outputs) == [("Parcel", 0)]
-        with pytest.raises(ConfigurationError, match="nobody.*packer"):
+        with pytest.raises(ConfigurationError, match=r"nobody.*packer"):
             await flock.invoke("nobody", Order())
 
 
@@ -135,7 +136,7 @@ async def test_an_input_that_is_on_the_board_is_not_published_again() -> None:
 async def test_invoke_goes_past_gates_and_predicates() -> None:
     async with Flock() as flock:
 
-        async def ship(inputs: object, ctx: Context) -> Parcel:
+        async def ship(inputs: EvalInputs, ctx: Context) -> Parcel:
             assert ctx.trigger == "direct"
             return Parcel(number=len(ctx.artifacts))
 
@@ -213,7 +214,7 @@ async def test_invoke_gives_the_agents_own_outputs_only() -> None:
 
     async with Flock() as flock:
         shop(flock)
-        flock.agent("picky").consumes(Parcel, where=picky).calls(lambda inputs: None)
+        flock.agent("picky").consumes(Parcel, where=picky).calls(lambda _: None)
         assert numbers(await flock.invoke("packer", Order())) == [("Parcel", 1)]
         await flock.run_until_idle()
         assert len(await flock.store.get_by_type(Failure)) == 1
@@ -221,8 +222,8 @@ async def test_invoke_gives_the_agents_own_outputs_only() -> None:
 
 async def test_an_agent_for_events_alone_can_not_be_invoked_and_one_for_direct_use_hears_nothing() -> None:
     async with Flock() as flock:
-        flock.agent("events").consumes(Order, mode="events").calls(lambda inputs: None)
-        flock.agent("direct").consumes(Order, mode="direct").calls(lambda inputs: Parcel())
+        flock.agent("events").consumes(Order, mode="events").calls(lambda _: None)
+        flock.agent("direct").consumes(Order, mode="direct").calls(lambda _: Parcel())
         with pytest.raises(ConfigurationError, match="mode='events'"):
             await flock.invoke("events", Order())
         await flock.publish(Order())
@@ -270,7 +271,7 @@ async def test_arun_gives_up_after_its_timeout() -> None:
     clock = FakeClock()
     async with Flock(clock=clock) as flock:
         shop(flock)
-        flock.agent("slow").consumes(Truck).calls(lambda inputs: clock.sleep(100))
+        flock.agent("slow").consumes(Truck).calls(lambda _: clock.sleep(100))
         with pytest.raises(TimeoutError):
             await flock.arun("packer", Order(), timeout=10)
         assert (await flock.run_until_idle()).idle
@@ -286,7 +287,7 @@ def test_run_is_for_code_without_an_event_loop() -> None:
 
 def test_run_raises_what_the_agent_raised() -> None:
     flock = Flock()
-    flock.agent("packer").consumes(Order).calls(lambda inputs: 1 / 0)
+    flock.agent("packer").consumes(Order).calls(lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         flock.run("packer", Order())
 
@@ -333,7 +334,7 @@ async def test_ask_never_gives_the_asked_one() -> None:
 
 async def test_ask_raises_the_first_failure() -> None:
     async with Flock() as flock:
-        flock.agent("packer").consumes(Order).calls(lambda inputs: 1 / 0)
+        flock.agent("packer").consumes(Order).calls(lambda _: 1 / 0)
         with pytest.raises(AgentFailedError, match="packer: ZeroDivisionError") as raised:
             await flock.ask(Order(), returns=Parcel)
         assert isinstance(raised.value.failures[0], Failure)
@@ -341,17 +342,17 @@ async def test_ask_raises_the_first_failure() -> None:
 
 async def test_ask_raises_what_waits_when_the_run_goes_idle_without_an_answer() -> None:
     async with Flock() as flock:
-        flock.agent("ship").consumes(Order, Paid).calls(lambda inputs: Parcel())
-        with pytest.raises(WaitError, match="ship.*gate"):
+        flock.agent("ship").consumes(Order, Paid).calls(lambda _: Parcel())
+        with pytest.raises(WaitError, match=r"ship.*gate"):
             await flock.ask(Order(), returns=Parcel)
-        with pytest.raises(WaitError, match="Truck: nothing waits"):
-            await flock.ask(Paid(), returns=Truck)
+        with pytest.raises(WaitError, match="Parcel: nothing waits"):
+            await flock.ask(Truck(), returns=Parcel)
 
 
 async def test_the_timeout_of_ask_cancels_its_run() -> None:
     clock = FakeClock()
     async with Flock(clock=clock) as flock:
-        flock.agent("slow").consumes(Order).calls(lambda inputs: clock.sleep(3_600))
+        flock.agent("slow").consumes(Order).calls(lambda _: clock.sleep(3_600))
         with pytest.raises(TimeoutError):
             await flock.ask(Order(), returns=Parcel, timeout=10)
         (order,) = await flock.store.query(Order)
@@ -387,7 +388,7 @@ async def test_ask_waits_for_what_becomes_visible_later() -> None:
         flock.agent("packer").consumes(Order).publishes(
             Parcel, visibility=AfterVisibility(ttl=dt.timedelta(minutes=1))
         ).calls(later)
-        flock.agent("loader").consumes(Parcel).calls(lambda inputs: Truck(number=9))
+        flock.agent("loader").consumes(Parcel).calls(lambda _: Truck(number=9))
         assert await flock.ask(Order(), returns=Truck) == Truck(number=9)
 
 
@@ -505,11 +506,19 @@ def test_a_capacity_that_can_never_work_is_refused(capacity: int) -> None:
 async def test_run_until_an_artifact_exists() -> None:
     async with Flock() as flock:
         shop(flock)
-        waiting = asyncio.create_task(flock.run_until(Until.exists(Truck)))
+        waiting = asyncio.create_task(flock.run_until(Until.exists(Truck), timeout=30))
         await asyncio.sleep(0)
         assert not waiting.done()
         await flock.publish(Order())
         assert await waiting is True
+
+
+async def test_run_until_without_a_timeout_ends_when_nothing_could_make_it_true_any_more() -> None:
+    async with Flock() as flock:
+        shop(flock)
+        await flock.publish(Order())
+        assert await flock.run_until(Until.exists(Paid)) is False
+        assert len(await flock.store.get_by_type(Truck)) == 1
 
 
 async def test_run_until_counts_filters_and_fields() -> None:
@@ -561,7 +570,7 @@ async def test_conditions_combine_with_and_or_and_not() -> None:
 
 async def test_run_until_a_failure() -> None:
     async with Flock() as flock:
-        flock.agent("packer").consumes(Order).calls(lambda inputs: 1 / 0)
+        flock.agent("packer").consumes(Order).calls(lambda _: 1 / 0)
         await flock.publish(Order())
         assert await flock.run_until(Until.failure())
 
@@ -583,7 +592,7 @@ async def test_run_until_gives_false_after_its_timeout_and_work_goes_on() -> Non
 async def test_run_until_waits_for_what_time_will_bring() -> None:
     clock = FakeClock()
     async with Flock(clock=clock) as flock:
-        flock.agent("ticker").schedule(every=60, max_repeats=3).calls(lambda ctx: Parcel())
+        flock.agent("ticker").schedule(every=60, max_repeats=3).calls(lambda _: Parcel())
         assert await flock.run_until(Until.artifact_count(Parcel).at_least(3)) is True
         assert await flock.run_until(Until.artifact_count(Parcel).at_least(4)) is False
 
@@ -605,7 +614,7 @@ async def test_what_is_no_condition_is_refused() -> None:
             with pytest.raises(ConfigurationError):
                 await flock.run_until(wrong)
         with pytest.raises(ConfigurationError):
-            Until.exists(int)  # type: ignore[type-var]
+            Until.exists(int)  # type: ignore[arg-type]
         with pytest.raises(ConfigurationError):
             Until.artifact_count(Order).at_least(-1)
 
@@ -629,8 +638,8 @@ async def test_status_says_where_a_run_stands() -> None:
             return Parcel()
 
         flock.agent("packer").consumes(Order).max_concurrency(1).calls(pack)
-        flock.agent("ship").consumes(Parcel, Paid).calls(lambda inputs: None)
-        flock.agent("breaks").consumes(Truck).calls(lambda inputs: 1 / 0)
+        flock.agent("ship").consumes(Parcel, Paid).calls(lambda _: None)
+        flock.agent("breaks").consumes(Truck).calls(lambda _: 1 / 0)
 
         assert (await flock.status("one")).state == "unknown"
         await flock.publish_many([Order(), Order()], correlation_id="one")
@@ -662,7 +671,7 @@ async def test_a_run_of_artifacts_that_nobody_consumes_has_succeeded() -> None:
 async def test_a_delayed_retry_is_active() -> None:
     clock = FakeClock(autojump=False)
     async with Flock(clock=clock) as flock:
-        flock.agent("packer").consumes(Order).retry(2, delay=60).calls(lambda inputs: 1 / 0)
+        flock.agent("packer").consumes(Order).retry(2, delay=60).calls(lambda _: 1 / 0)
         await flock.publish(Order(), correlation_id="one")
         await clock.settle()
         status = await flock.status("one")

@@ -251,7 +251,7 @@ async def test_an_agent_may_be_scheduled_and_consume() -> None:
 async def test_a_failing_tick_is_a_failure_and_the_schedule_goes_on() -> None:
     clock = clock_at()
     async with Flock(clock=clock) as flock:
-        flock.agent("ticker").schedule(every=10, max_repeats=3).calls(lambda ctx: 1 / 0)
+        flock.agent("ticker").schedule(every=10, max_repeats=3).calls(lambda _: 1 / 0)
         await flock.ready()
         await clock.advance(40)
         report = await flock.run_until_idle()
@@ -291,9 +291,9 @@ async def test_starting_the_checkers_is_idempotent_and_does_nothing_without_dead
 async def test_starting_the_checkers_twice_makes_no_second_loop() -> None:
     clock = clock_at()
     async with Flock(clock=clock) as flock:
-        flock.agent("timed").consumes(Order, batch=BatchSpec(timeout=60)).calls(lambda inputs: None)
+        flock.agent("timed").consumes(Order, batch=BatchSpec(timeout=60)).calls(lambda _: None)
         flock.agent("joined").consumes(Order, Paid, join=JoinSpec(by=_number, within=dt.timedelta(seconds=30))).calls(
-            lambda inputs: None
+            lambda _: None
         )
         await flock.publish(Order())
         for _ in range(3):
@@ -330,7 +330,7 @@ async def test_schedule_task_runs_an_agent_on_artifacts_of_the_board_and_gives_i
             assert ctx.trigger == "direct"
             return Parcel(number=order.number)
 
-        flock.agent("packer").consumes(Order, where=lambda order: False).calls(pack)
+        flock.agent("packer").consumes(Order, where=lambda _: False).calls(pack)
         order = await flock.publish(Order(number=3), correlation_id="one")
         task = flock.scheduler.schedule_task(flock.get_agent("packer"), [order])
         assert isinstance(task, asyncio.Task)

@@ -3,6 +3,7 @@
 from functools import partial
 
 import pytest
+from typing_extensions import override
 
 from flock.model.collect import Gather
 from flock.model.errors import StoreError
@@ -24,6 +25,7 @@ async def test_a_forgetful_store_keeps_the_contract_for_what_it_keeps(rule: stor
 
 async def test_a_broken_rule_is_told_and_the_store_is_closed() -> None:
     class Broken(MemoryStore):
+        @override
         async def commit(self, commit: Commit) -> Committed:
             answer = await super().commit(commit)
             if commit.max_pending is not None:

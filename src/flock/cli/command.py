@@ -8,7 +8,6 @@ from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
-from io import TextIOWrapper
 from typing import Annotated, NoReturn, TextIO
 
 import typer
@@ -57,8 +56,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command that the arguments name."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # whatever payloads hold, an old terminal shows something
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")  # whatever payloads hold, an old terminal shows something
     app(prog_name="flock")
 
 

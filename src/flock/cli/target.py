@@ -50,7 +50,7 @@ def _suggestion(place: str, module: ModuleType) -> str:
 def _made_by(found: object, name: str) -> Flock:
     """Call a function without arguments for its Flock."""
     if not callable(found):
-        raise UsageError(f"{name} is a {type(found).__name__}, not a Flock or a function that returns one")
+        raise UsageError(f"{name} is {found!r:.60}, not a Flock or a function that returns one")
     if inspect.iscoroutinefunction(found):
         raise UsageError(f"{name} is asynchronous: give a plain function that returns a Flock")
     try:
@@ -62,7 +62,7 @@ def _made_by(found: object, name: str) -> Flock:
     except (Exception, SystemExit) as error:
         raise UsageError(f"{name}() failed:\n{_short(error)}") from error
     if not isinstance(made, Flock):
-        raise UsageError(f"{name}() gave a {type(made).__name__}, not a Flock")
+        raise UsageError(f"{name}() gave {made!r:.60}, not a Flock")
     return made
 
 
@@ -85,6 +85,7 @@ def _import_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
+        del sys.modules[name]
         raise UsageError(f"{path.name} can't be imported:\n{_short(error)}") from error
     return module
 
@@ -96,8 +97,7 @@ def _import_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            hint = f"; did you mean {name}.py?" if Path(f"{name}.py").is_file() else ""
-            raise UsageError(f"there is no module {name!r}{hint}") from error
+            raise UsageError(f"there is no module {name!r}") from error
         raise UsageError(f"{name} can't be imported:\n{_short(error)}") from error
     except (Exception, SystemExit) as error:
         raise UsageError(f"{name} can't be imported:\n{_short(error)}") from error
@@ -115,4 +115,4 @@ def _short(error: BaseException) -> str:
 
 def _is_users(filename: str) -> bool:
     ours = Path(__file__).parent.parent
-    return not filename.startswith("<frozen") and ours not in Path(filename).parents
+    return not filename.startswith("<frozen") and filename != importlib.__file__ and ours not in Path(filename).parents

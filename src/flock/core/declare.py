@@ -125,6 +125,10 @@ class AgentBuilder:
 
     def with_utilities(self, *components: AgentComponent) -> Self:
         """Add components whose hooks run around the engines."""
+        for each in components:
+            if isinstance(each, type) or not any(name.startswith("on_") for name in dir(each)):
+                message = f"with_utilities(...) takes components, objects with hooks, not {each!r}"
+                raise ConfigurationError(message)
         return self._set(components=self.draft.components + tuple(components))
 
     def best_of(self, n: int, *, score: Score | None = None) -> Self:

@@ -293,7 +293,7 @@ class Executor:
             logger.error("%s raised while it handled a Failure", agent.name, exc_info=error)
         if not again and isinstance(error, LimitExceeded):
             self._signals.dropped(
-                "limited", str(error), agent=agent.name, run=activation.run,
+                "limited", "limit reached", agent=agent.name, run=activation.run, error=error,
                 artifacts=tuple(record.id for record in activation.inputs),
             )  # fmt: skip
         self._tell("retried" if again else "failed", activation, error=error)

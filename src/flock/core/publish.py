@@ -77,7 +77,6 @@ class Spine:
         max_pending: int | None,
     ) -> None:
         """Meet the parts; `on_leases`, `on_due` and `on_published` are set by who schedules."""
-        self.store = store
         self.clock = clock
         self.roster = roster
         self.signals = signals
@@ -85,13 +84,18 @@ class Spine:
         self.default_run = default_run
         self.max_pending = max_pending
         self.last_sequence = 0
-        self._never_waits = bool(getattr(store.commit, "never_waits", False))
+        self.use(store)
         self._commits: set[asyncio.Task[Committed]] = set()
         self.closed = False
         self.on_leases: Callable[[Sequence[Lease]], None] = _ignore
         self.on_due: Callable[[float | None], None] = _ignore
         self.on_quiet: Callable[[], None] | None = None
         self.on_published: Callable[[Sequence[Record]], Any] | None = None
+
+    def use(self, store: Store) -> None:
+        """Publish into this store from now on."""
+        self.store = store
+        self._never_waits = bool(getattr(store.commit, "never_waits", False))
 
     # ---- validate
 
@@ -183,10 +187,10 @@ class Spine:
         if without is not None:
             offers = [offer for offer in offers if offer.target.agent != without]
         if rejections:
-            self._reject(rejections, records, offers)
+            self.reject(rejections, records, offers)
         return offers
 
-    def _reject(self, rejections: list[Rejection], records: list[Record], offers: list[Offer]) -> None:
+    def reject(self, rejections: list[Rejection], records: list[Record], offers: list[Offer]) -> None:
         failures = []
         for entry, record, error in rejections:
             agent = entry.target.agent

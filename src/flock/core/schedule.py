@@ -86,7 +86,8 @@ class Scheduler:
     async def direct(self, agent: Agent, fresh: list[Record], inputs: tuple[Record, ...], run: str) -> list[Record]:
         """Run an agent once with just these inputs and give its outputs; publishes the fresh ones for all others.
 
-        Raises what the agent raised, and VisibilityError for an input that it may not see. Cancelling the wait cancels the activation.
+        Raises what the agent raised, and VisibilityError for an input that it may not see. Cancelling the wait cancels
+        the activation.
         """
         now = self._spine.clock.now()
         for record in inputs:

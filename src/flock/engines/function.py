@@ -7,7 +7,7 @@ import inspect
 import itertools
 import types
 import typing
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Union, get_args, get_origin
 
@@ -134,6 +134,8 @@ def declare(draft: Draft) -> None:
         draft.consumes = _consumes(draft, parameters)
     for spec in draft.consumes:
         _check_fit(draft, spec, parameters)
+    if draft.consumes:
+        _check_lists(draft, parameters)
     if not draft.outputs and returns is not _MISSING:
         group = _output(draft.name, returns)
         if group is not None:
@@ -250,16 +252,38 @@ def _check_fit(draft: Draft, spec: Consumes, parameters: tuple[Parameter, ...]) 
     for parameter in parameters:
         if parameter.kind != "model" or parameter.optional:
             continue
-        fits = [kind for kind in left if any(issubclass(kind, t) or issubclass(t, kind) for t in parameter.types)]
+        fits = [kind for kind in left if any(_related(kind, wanted) for wanted in parameter.types)]
         if not fits:
-            names = ", ".join(kind.__name__ for kind in spec.types)
-            message = f"agent {draft.name!r}: consumes({names}) can never fill the parameter {parameter.name!r}"
-            raise ConfigurationError(message)
+            raise _unfillable(draft, spec, parameter)
         left.remove(fits[0])
     single = [p for p in parameters if p.kind == "model"]
     if spec.batch is not None and single:
         message = f"agent {draft.name!r}: a batch needs a parameter {single[0].name}: list[...], not a single model"
         raise ConfigurationError(message)
+
+
+def _check_lists(draft: Draft, parameters: tuple[Parameter, ...]) -> None:
+    """Refuse a list that no subscription ever puts anything into."""
+    for parameter in parameters:
+        if parameter.kind in {"list", "tuples"} and not any(_fills(spec, parameter) for spec in draft.consumes):
+            raise _unfillable(draft, draft.consumes[0], parameter)
+
+
+def _fills(spec: Consumes, parameter: Parameter) -> bool:
+    if parameter.kind == "list":
+        return any(_related(kind, wanted) for kind in spec.types for wanted in parameter.types)
+    group = [kind for kind in dict.fromkeys(spec.types) for _ in range(spec.types.count(kind))]
+    return spec.batch is not None and len(group) == len(parameter.types) and all(map(_related, group, parameter.types))
+
+
+def _related(one: Model, other: Model) -> bool:
+    return issubclass(one, other) or issubclass(other, one)
+
+
+def _unfillable(draft: Draft, spec: Consumes, parameter: Parameter) -> ConfigurationError:
+    batch = "" if spec.batch is None else ", batch=..."
+    names = ", ".join(kind.__name__ for kind in spec.types) + batch
+    return ConfigurationError(f"agent {draft.name!r}: consumes({names}) can never fill the parameter {parameter.name!r}")
 
 
 def _output(agent: str, hint: Any) -> OutputGroup | None:  # noqa: ANN401 - an annotation
@@ -269,6 +293,8 @@ def _output(agent: str, hint: Any) -> OutputGroup | None:  # noqa: ANN401 - an a
     if hint is None or hint is type(None):
         return OutputGroup()
     origin, args = get_origin(hint), get_args(hint)
+    if origin in {Awaitable, Coroutine}:
+        return _output(agent, args[-1])
     if origin in {AsyncGenerator, AsyncIterator, list, set, frozenset, Iterable, Iterator, typing.Sequence}:
         return _output(agent, args[0])
     if origin is not None and getattr(origin, "__name__", "") in {"AsyncIterable", "Generator", "Sequence"}:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import override
@@ -96,20 +96,27 @@ class FanOut:
     low: int
     high: int
 
+    def __post_init__(self) -> None:
+        """Refuse bounds that can never hold."""
+        whole = type(self.low) is int and type(self.high) is int
+        if not (whole and 0 <= self.low <= self.high and self.high > 0):
+            self._refuse((self.low, self.high))
+
     @classmethod
     def of(cls, value: int | tuple[int, int] | FanOut) -> FanOut:
         """Read `n` or `(low, high)`; raises ConfigurationError for what can never hold."""
         match value:
             case FanOut():
                 return value
-            case bool():
-                pass
             case int() if value > 0:
                 return cls(value, value)
-            case (int() as low, int() as high) if 0 <= low <= high and high > 0:
+            case (low, high):
                 return cls(low, high)
             case _:
-                pass
+                cls._refuse(value)
+
+    @staticmethod
+    def _refuse(value: object) -> NoReturn:
         message = f"fan_out takes a count of 1 or more, or (low, high) with 0 <= low <= high and high > 0; not {value!r}"
         raise ConfigurationError(message)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -47,7 +48,7 @@ class PublicVisibility(Visibility):
 class PrivateVisibility(Visibility):
     """Only the named agents see it."""
 
-    agents: frozenset[str]
+    agents: AbstractSet[str]
 
     def __post_init__(self) -> None:
         """Accept any iterable of names."""
@@ -63,7 +64,7 @@ class PrivateVisibility(Visibility):
 class LabelledVisibility(Visibility):
     """Agents that carry all the required labels see it."""
 
-    required_labels: frozenset[str]
+    required_labels: AbstractSet[str]
 
     def __post_init__(self) -> None:
         """Accept any iterable of labels."""

@@ -62,6 +62,15 @@ class _Run:
         self.was_cancelled = False
         self.ordinals: dict[str, int] = {}
 
+    def count(self, state: State) -> None:
+        """Count an activation that has ended."""
+        if state is State.DONE:
+            self.succeeded += 1
+        elif state is State.FAILED:
+            self.failed += 1
+        else:
+            self.cancelled += 1
+
 
 class _Queue:
     """The ready activations of one agent, best first, and how many of its activations run."""
@@ -228,6 +237,9 @@ class MemoryStore:
         marks.update((offer.target.subscription, offer.record.id) for offer in late)
 
     def _seen(self, offer: Offer) -> bool:
+        run = self._runs.get(offer.record.run)
+        if run is not None and run.was_cancelled:
+            return True
         mark = (offer.target.subscription, offer.record.id)
         if mark in self._replayed:
             return True
@@ -235,7 +247,7 @@ class MemoryStore:
         return False
 
     def _start_others(self, commit: Commit, result: Committed, touched: list[str]) -> None:
-        skipped = []
+        skipped: list[Tick] = []
         for tick in commit.ticks:
             state = self._timers.get(tick.target.agent, TimerState(0, 0.0, 0))
             if tick.iteration <= state.iteration:
@@ -304,7 +316,7 @@ class MemoryStore:
         self._queues[activation.agent].running -= 1
         touched.append(activation.agent)
         activation.error = settle.error
-        if settle.outcome == "retry" or settle.outcome == "defer":
+        if settle.outcome in {"retry", "defer"}:
             activation.state = State.DELAYED
             activation.due = now + settle.delay
             if settle.outcome == "defer":
@@ -327,17 +339,11 @@ class MemoryStore:
         )  # fmt: skip
         if activation.id in self._yields:
             del self._yields[activation.id]
-        runs = [self._runs[name] for name in activation.runs]
-        for run in runs:
+        for name in activation.runs:
+            run = self._runs[name]
             run.open -= 1
-        runs.append(self._board)
-        for run in runs:
-            if state is State.DONE:
-                run.succeeded += 1
-            elif state is State.FAILED:
-                run.failed += 1
-            else:
-                run.cancelled += 1
+            run.count(state)
+        self._board.count(state)
 
     def _is_quiet(self, name: str) -> bool:
         run = self._runs[name]
@@ -524,7 +530,7 @@ class MemoryStore:
     async def progress(self, run: str | None = None) -> Progress:
         """Count."""
         counts = self._board if run is None else self._runs.get(run) or _Run()
-        states = dict.fromkeys(_OPEN, 0)
+        states: dict[State, int] = dict.fromkeys(_OPEN, 0)
         for activation in self._open.values():
             if run is None or run in activation.runs:
                 states[activation.state] += 1
@@ -586,8 +592,8 @@ class MemoryStore:
 
     async def consumptions(self, id: str) -> Sequence[Consumption]:
         """Look through the activations."""
-        ended = [Consumption(id, str(row[0]), key, str(row[3])) for key, row in self._ended.items() if id in row[_INPUTS:]]
-        return ended + [
+        rows = [(key, row) for key, row in self._ended.items() if id in row[_INPUTS:]]
+        return [Consumption(id, str(row[0]), key, str(row[3])) for key, row in rows] + [
             Consumption(id, each.agent, each.id, each.state.value)
             for each in self._open.values()
             if any(record.id == id for record in each.inputs)

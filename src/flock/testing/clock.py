@@ -159,7 +159,12 @@ class FakeClock:
         """Wait until nothing else can run at this time."""
         loop = asyncio.get_running_loop()
         settled: asyncio.Future[None] = loop.create_future()
-        when_quiet(loop, lambda: settled.done() or settled.set_result(None), patience=self._patience, first=True)
+
+        def tell() -> None:
+            if not settled.done():
+                settled.set_result(None)
+
+        when_quiet(loop, tell, patience=self._patience, first=True)
         await settled
 
     # ---- inside

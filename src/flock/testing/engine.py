@@ -64,13 +64,18 @@ class ScriptedEngine(Engine):
             known = ", ".join(map(str, sorted(self._steps))) or "none"
             raise ScriptError(f"call {number} by agent {agent.name!r} is not in the script, which has steps {known}")
         step: Any = self._steps[number]
-        if isinstance(step, BaseException) or (isinstance(step, type) and issubclass(step, BaseException)):
+        if _is_error(step):
             raise step
         if callable(step) and not isinstance(step, BaseModel):
             given = step(inputs)
             return await given if inspect.isawaitable(given) else given
         return step
 
+    @override
     def __repr__(self) -> str:
         """Say how far the script is."""
         return f"<ScriptedEngine: {len(self.calls)} calls, {self.left} of {len(self._steps)} steps left>"
+
+
+def _is_error(step: object) -> bool:
+    return isinstance(step, BaseException) or (isinstance(step, type) and issubclass(step, BaseException))

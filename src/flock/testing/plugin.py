@@ -36,7 +36,7 @@ def flock_clock() -> FakeClock:
 def make_flock(request: pytest.FixtureRequest, flock_clock: FakeClock) -> MakeFlock:
     """Make Flocks on fake time; each is shut down at the end of the test, whatever it still had to do."""
 
-    def make(model: str | None = None, **options: Any) -> Flock:
+    def make(model: str | None = None, **options: Any) -> Flock:  # noqa: ANN401 - see Flock
         options.setdefault("clock", flock_clock)
         made = Flock(model, **options)
         # Registered on the test and only now, this runs before a plugin closes the loop that the test ran on.

@@ -45,7 +45,7 @@ class _Watch:
         self._loop = loop
         self._asked: deque[tuple[Callable[[], None], Callable[[], float]]] = deque()
         self._looking = False
-        self._was_patient = False
+        self._was_quiet = False
 
     def add(self, callback: Callable[[], None], patience: Callable[[], float], *, first: bool) -> None:
         (self._asked.appendleft if first else self._asked.append)((callback, patience))
@@ -59,15 +59,16 @@ class _Watch:
         ready: Sized | None = getattr(self._loop, "_ready", None)
         patience = self._asked[0][1]()
         if ready:
-            self._was_patient = False
-        elif not self._was_patient and (patience or ready is None):
-            self._was_patient = True
+            self._was_quiet = False
+        elif not self._was_quiet:
+            # One quiet look is not enough: the loop may be about to stop, or not know yet of what threads have done.
+            self._was_quiet = True
             if ready is None:
                 _real.call_at(_real.now() + max(patience, _UNSEEN), self._look)
                 return
             _wait_for_threads(ready, patience)
         else:
-            self._was_patient = False
+            self._was_quiet = False
             self._asked.popleft()[0]()
             if not self._asked:
                 self._looking = False

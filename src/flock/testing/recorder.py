@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from flock.core.clock import SystemClock, deadline
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ class Recorder:
         """Forget what has happened."""
         self.events.clear()
 
+    @override
     def __repr__(self) -> str:
         """List the last events."""
         shown = [f"{event.kind} {event.agent or event.run or ''}".strip() for event in self.events[-_MOST:]]

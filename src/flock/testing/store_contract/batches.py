@@ -1,5 +1,5 @@
 """Batches: by size, by time, flushed."""
-# ruff: noqa: D103, PLR2004, S101 - each rule is a sentence by its name, and asserts it with the numbers of an example
+# ruff: noqa: D103, S101 - each rule is a sentence by its name, and asserts it
 
 from __future__ import annotations
 

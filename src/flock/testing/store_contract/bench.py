@@ -15,7 +15,7 @@ from flock.model.ledger import Commit, Committed, Direct, Lease, Offer, Settle, 
 from flock.model.payload import type_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from flock.ports import Store
     from flock.testing.clock import FakeClock
@@ -109,11 +109,11 @@ class Bench:
 
     # ---- looks
 
-    async def fired(self, *agents: str) -> Sequence[Sequence[str]]:
+    async def fired(self, *agents: str) -> list[list[str]]:
         """Lease what is ready and give the ids of the inputs."""
         return [inputs(lease) for lease in await self.claim(*agents)]
 
-    async def board(self) -> Sequence[str]:
+    async def board(self) -> list[str]:
         """Give the ids of all artifacts in board order."""
         return [record.id for record in await self.store.follow(0, MANY)]
 
@@ -124,7 +124,7 @@ class Bench:
         return told, await self.board(), dict(await store.timers()), list(await store.runs())
 
     @asynccontextmanager
-    async def refused(self, error: type[Exception] = StoreError, *runs: str) -> AsyncIterator[None]:
+    async def refused(self, error: type[Exception] = StoreError, *runs: str) -> AsyncGenerator[None, None]:
         """Expect that what is done inside raises this and changes nothing."""
         before = await self.everything(*(runs or (RUN,)))
         try:
@@ -137,11 +137,11 @@ class Bench:
         raise AssertionError(f"{error.__name__} was to be raised")
 
 
-def inputs(lease: Lease) -> Sequence[str]:
+def inputs(lease: Lease) -> list[str]:
     """Give the ids of an activation's inputs."""
     return [record.id for record in lease.activation.inputs]
 
 
-def ids(records: Iterable[Record]) -> Sequence[str]:
+def ids(records: Iterable[Record]) -> list[str]:
     """Give the ids of records."""
     return [record.id for record in records]

@@ -88,7 +88,7 @@ async def an_offer_without_stages_makes_one_activation(bench: Bench) -> None:
 async def a_settlement_and_what_follows_are_one_step(bench: Bench) -> None:
     await bench.put(bench.target("first"), "a")
     lease = await bench.one("first")
-    answer = await bench.settle(lease, more=[record := bench.note("b")] )
+    answer = await bench.settle(lease, more=[bench.note("b")])
     assert answer.quiet == [RUN]
     await bench.put(bench.target("first"), "c")
     lease = await bench.one("first")

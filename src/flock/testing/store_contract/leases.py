@@ -1,5 +1,5 @@
 """A lease fences an attempt: claim, release, retry, defer, recovery."""
-# ruff: noqa: D103, PLR2004, S101 - each rule is a sentence by its name, and asserts it with the numbers of an example
+# ruff: noqa: D103, S101 - each rule is a sentence by its name, and asserts it
 
 from __future__ import annotations
 
@@ -32,6 +32,17 @@ async def priority_decides_between_agents_when_not_all_are_asked_for(bench: Benc
     assert [lease.attempt for lease in await bench.claim("low", "high")] == [1, 1]
 
 
+async def a_free_place_goes_to_the_highest_priority_then_to_the_oldest(bench: Bench) -> None:
+    await bench.put(bench.target("agent"), "a", "b")
+    await bench.put(bench.target("agent", priority=5), "c")
+    order: list[str] = []
+    for _ in range(3):
+        (lease,) = await bench.claim("agent", limit=1)
+        order += inputs(lease)
+        await bench.settle(lease)
+    assert order == ["c", "a", "b"]
+
+
 async def no_agent_runs_more_than_its_limit(bench: Bench) -> None:
     await bench.put(bench.target("agent"), "a", "b", "c")
     first = await bench.claim("agent", limit=2)
@@ -52,8 +63,11 @@ async def the_epoch_rises_at_claim_and_release(bench: Bench) -> None:
     await bench.put(bench.target("agent"), "a")
     first = await bench.one("agent")
     await bench.store.release(first)
+    released = await bench.store.activation(first.activation.id)
+    assert released is not None
+    between = released.epoch
     second = await bench.one("agent")
-    assert second.epoch > first.epoch
+    assert second.epoch > between > first.epoch
     for lease_is_stale in (None, Settle("done"), Settle("failed")):
         async with bench.refused(Stale):
             await bench.commit(lease=first, settle=lease_is_stale, more=[bench.note("b")])
@@ -133,6 +147,7 @@ async def each_outcome_ends_in_its_state(bench: Bench) -> None:
         assert list(answer.quiet) == [RUN]
         progress = await bench.store.progress(RUN)
         assert progress.succeeded + progress.failed + progress.cancelled == number
+    progress = await bench.store.progress(RUN)
     assert (progress.succeeded, progress.failed, progress.cancelled) == (1, 1, 2)
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from flock.model.ledger import Query
@@ -138,5 +137,5 @@ async def _fill(bench: Bench) -> None:
     )
 
 
-async def _ask(bench: Bench, **filters: Any) -> Sequence[str]:  # noqa: ANN401 - the fields of a Query
+async def _ask(bench: Bench, **filters: Any) -> list[str]:  # noqa: ANN401 - the fields of a Query
     return ids(await bench.store.query(Query(**filters)))

@@ -1,0 +1,89 @@
+"""Enlisting: from declarations to agents on the roster, with their schedules and what they replay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flock.core import match
+from flock.core.agent import Agent, Draft, freeze
+from flock.model.errors import ConfigurationError
+from flock.model.ledger import Commit, Offer, Query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flock.core.declare import AgentBuilder
+    from flock.core.lifecycle import LifecycleManager
+    from flock.core.publish import Spine
+    from flock.core.schedule import Scheduler
+    from flock.model.artifact import Record
+
+
+class Registrar:
+    """Reserves names at once, makes agents at the Flock's next operation, and starts what they need on the loop."""
+
+    def __init__(
+        self, spine: Spine, scheduler: Scheduler, lifecycle: LifecycleManager, complete: Callable[[Draft], None]
+    ) -> None:
+        """`complete` gives a draft its engines; it raises ConfigurationError when it can't."""
+        self._spine = spine
+        self._scheduler = scheduler
+        self._lifecycle = lifecycle
+        self._complete = complete
+        self.pending: dict[str, AgentBuilder] = {}
+        self.fresh: list[tuple[Agent, int | None]] = []  # not started yet, with the last sequence before they were there
+
+    def reserve(self, builder: AgentBuilder) -> AgentBuilder:
+        """Keep a name for a declaration; raises ConfigurationError when it is taken."""
+        name = builder.draft.name
+        if self.pending.get(name) is builder:
+            return builder
+        if name in self.pending or name in self._spine.roster.agents:
+            message = f"there is an agent named {name!r} already"
+            raise ConfigurationError(message)
+        self.pending[name] = builder
+        return builder
+
+    @property
+    def waits(self) -> bool:
+        """True when something declared has not started yet."""
+        return bool(self.pending or self.fresh)
+
+    def freeze(self) -> None:
+        """Make agents of what was declared; a declaration that can't work is dropped and raises."""
+        while self.pending:
+            name, builder = next(iter(self.pending.items()))
+            del self.pending[name]
+            self._complete(builder.draft)
+            agent = freeze(builder.draft)
+            self._spine.roster.add(agent)
+            self.fresh.append((agent, self._spine.last_sequence or None))
+
+    async def enlist(self) -> None:
+        """Make agents, and start their schedules and replays on the running loop."""
+        self.freeze()
+        fresh, self.fresh = self.fresh, []
+        if any(agent.schedule is not None for agent, _ in fresh):
+            timers = await self._spine.store.timers()
+            for agent, _ in fresh:
+                self._lifecycle.watch(agent, timers.get(agent.name))
+        for agent, until in fresh:
+            if any(subscription.replay for subscription in agent.subscriptions):
+                await self._replay(agent, until)
+        if fresh:
+            await self._scheduler.claim()
+
+    async def _replay(self, agent: Agent, until: int | None) -> None:
+        """Offer an agent that came late what was on the board before; a predicate that raises is told as ever (P7)."""
+        late = {subscription.id for subscription in agent.subscriptions if subscription.replay}
+        entries = [entry for entry in match.entries_of(agent) if entry.target.subscription in late]
+        offers: list[Offer] = []
+        rejections: list[match.Rejection] = []
+        for record in await self._spine.store.query(Query(until=until)):
+            found = match.route(type(record.snapshot), entries)
+            match.match(found, record, offers, rejections)
+        offers = [offer._replace(replayed=True) for offer in offers]
+        failures: list[Record] = []
+        self._spine.reject(rejections, failures, offers)
+        commit = Commit(records=failures, offers=offers, limits=self._spine.roster.limits)
+        self._spine.dispatch(await self._spine.store.commit(commit))
