@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import types
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
@@ -300,11 +300,11 @@ class Flock:
 
     def stream(
         self, *types: type[BaseModel], correlation_id: str | None = None, since: int | None = None
-    ) -> AsyncIterator[Artifact]:
+    ) -> AsyncGenerator[Artifact, None]:
         """Give artifacts as they are committed from this call on (or after a sequence), until shutdown."""
         cursor = self._spine.last_sequence if since is None else since
 
-        async def follow() -> AsyncIterator[Artifact]:
+        async def follow() -> AsyncGenerator[Artifact, None]:
             if not self._closed:
                 await self._enter()
             async for artifact in self._waiter.follow(types, correlation_id, cursor):
@@ -319,7 +319,9 @@ class Flock:
     # ---- runs
 
     @asynccontextmanager
-    async def traced_run(self, name: str = "workflow", *, correlation_id: str | None = None) -> AsyncIterator[Span]:
+    async def traced_run(
+        self, name: str = "workflow", *, correlation_id: str | None = None
+    ) -> AsyncGenerator[Span, None]:
         """Make a run the ambient one: what is published inside belongs to it. Leaving it neither waits nor cancels."""
         await self._enter()
         async with self._caller.traced(name, correlation_id) as span:

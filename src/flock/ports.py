@@ -24,6 +24,7 @@ from flock.model.visibility import Identity
 
 Observer = Callable[[Event], None]
 
+
 class AgentInfo(Protocol):
     """What engines and components see of an agent's declaration."""
 
@@ -70,9 +71,7 @@ class Engine:
         """Prepare the inputs."""
         return inputs
 
-    async def evaluate(
-        self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup
-    ) -> Any:  # noqa: ANN401 - EvalResult, model, artifact, list of these, or None
+    async def evaluate(self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup) -> Any:  # noqa: ANN401 - EvalResult, model, artifact, list of these, or None
         """Make the outputs."""
         raise NotImplementedError
 
@@ -177,6 +176,7 @@ class Handle(Protocol):
     def cancel(self) -> None:
         """Call it off."""
 
+
 class Clock(Protocol):
     """All that the core asks of the world: time, ids and chance. Times are UTC seconds that never go back."""
 
@@ -194,6 +194,7 @@ class Clock(Protocol):
 
     def random(self) -> float:
         """Give a number from 0 up to 1."""
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -293,4 +294,3 @@ class Store(Protocol):
     async def runs(self) -> Sequence[str]:
         """Name the runs that the board knows, oldest first."""
         ...
-

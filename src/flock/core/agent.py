@@ -131,10 +131,10 @@ class Draft:
 
     name: str
     description: str = ""
-    consumes: list[Consumes] = field(default_factory=list)
-    outputs: list[OutputGroup] = field(default_factory=list)
+    consumes: list[Consumes] = field(default_factory=list[Consumes])
+    outputs: list[OutputGroup] = field(default_factory=list[OutputGroup])
     function: Callable[..., Any] | None = None
-    namespace: dict[str, Any] = field(default_factory=dict)
+    namespace: dict[str, Any] = field(default_factory=dict[str, Any])
     engines: tuple[Engine, ...] = ()
     components: tuple[AgentComponent, ...] = ()
     best_of: int = 1
@@ -271,6 +271,8 @@ def _priority(component: object) -> float:
 
 def all_of(predicates: tuple[Predicate, ...]) -> Predicate | None:
     """Make one predicate of several."""
-    if len(predicates) < 2:
-        return predicates[0] if predicates else None
+    if not predicates:
+        return None
+    if len(predicates) == 1:
+        return predicates[0]
     return lambda payload: all(predicate(payload) for predicate in predicates)

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from flock.core.slots import Slots
     from flock.core.threads import Threads
@@ -100,7 +100,7 @@ class Acting(Ambient):
             self.give()
 
     @asynccontextmanager
-    async def lent(self) -> AsyncIterator[None]:
+    async def lent(self) -> AsyncGenerator[None, None]:
         """Lend the slots while this chain waits for other activations: until the last of several waits is over."""
         if not (self._held or self._away):
             yield

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from flock.model.artifact import Artifact, Record
 from flock.model.errors import VisibilityError
 from flock.model.ledger import Consumption, Query
+from flock.model.payload import members
 from flock.model.visibility import PUBLIC
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ class BoardReader:
             children = await self._store.children([record.id for record in edge])
             edge = [record for record in children if record.id not in down]
             down.update({record.id: record for record in edge})
-        return Lineage(artifact=own, ancestors=tuple(self._seen(up.values())), descendants=tuple(self._seen(down.values())))
+        ancestors, descendants = self._seen(up.values()), self._seen(down.values())
+        return Lineage(artifact=own, ancestors=tuple(ancestors), descendants=tuple(descendants))
 
     async def consumptions(self, artifact: Artifact | str) -> Sequence[Consumption]:
         """Say which activations had it as an input; nothing when it is not for you."""
@@ -123,10 +125,9 @@ class BoardReader:
         return await self._store.runs()
 
     def _names(self, types: Any) -> frozenset[str]:  # noqa: ANN401 - what query takes
-        several = types if isinstance(types, (list, tuple, set, frozenset)) else (types,)
         names: set[str] = set()
-        for kind in several:
-            cls = self._types.resolve(kind) if isinstance(kind, str) else kind
+        for kind in members(types):
+            cls = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else self._types.resolve(kind)
             names |= self._types.names_of(cls)
         return frozenset(names)
 

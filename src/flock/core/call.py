@@ -14,7 +14,7 @@ from flock.model.artifact import Artifact
 from flock.model.errors import ConfigurationError, VisibilityError, WaitError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from opentelemetry.trace import Span
 
@@ -42,7 +42,7 @@ class Caller:
         return self._spine.default_run if ambient is None else ambient.run
 
     @asynccontextmanager
-    async def traced(self, name: str, run: str | None) -> AsyncIterator[Span]:
+    async def traced(self, name: str, run: str | None) -> AsyncGenerator[Span, None]:
         """Make a run (None: a new one) the ambient one, with a span around it."""
         level = Ambient(self._spine, run or self._spine.clock.new_id(), current.get())
         token = current.set(level)
@@ -71,17 +71,20 @@ class Caller:
         """Publish in a run of its own and wait for the answer; when that takes too long the run is cancelled."""
         run = self._spine.clock.new_id()
         try:
-            async with self.traced(f"ask {returns.__name__}", run), deadline(self._spine.clock, timeout):
-                async with self._waiter.lent():
-                    asked = self._spine.record(obj, Envelope(correlation_id=run))
-                    await self._spine.publish([asked])
-                    return await self._waiter.answer(run, returns, asked.id)
+            async with (
+                self.traced(f"ask {returns.__name__}", run),
+                deadline(self._spine.clock, timeout),
+                self._waiter.lent(),
+            ):
+                asked = self._spine.record(obj, Envelope(correlation_id=run))
+                await self._spine.publish([asked])
+                return await self._waiter.answer(run, returns, asked.id)
         except (TimeoutError, asyncio.CancelledError):
             await self._scheduler.cancel_run(run)
             raise
 
     @asynccontextmanager
-    async def _some_run(self, name: str) -> AsyncIterator[None]:
+    async def _some_run(self, name: str) -> AsyncGenerator[None, None]:
         """Stay in the ambient run, or open one."""
         if here(self._spine) is not None:
             yield

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from flock.ports import Clock
 
@@ -89,14 +89,15 @@ def finish(future: asyncio.Future[None]) -> None:
 
 
 @asynccontextmanager
-async def deadline(clock: Clock, seconds: float | None) -> AsyncIterator[asyncio.Timeout]:
+async def deadline(clock: Clock, seconds: float | None) -> AsyncGenerator[asyncio.Timeout, None]:
     """Cancel the body after so many seconds of a clock and turn that into TimeoutError; None never does."""
     async with asyncio.timeout(None) as scope:
         loop = asyncio.get_running_loop()
         if seconds is None:
             yield scope
             return
-        handle = clock.call_at(clock.now() + seconds, lambda: None if scope.expired() else scope.reschedule(loop.time()))
+        when = clock.now() + seconds
+        handle = clock.call_at(when, lambda: None if scope.expired() else scope.reschedule(loop.time()))
         try:
             yield scope
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from pydantic import BaseModel
 from typing_extensions import override
@@ -16,6 +16,7 @@ from flock.model.collect import BatchSpec, JoinSpec, positive, seconds
 from flock.model.conditions import Condition
 from flock.model.errors import ConfigurationError
 from flock.model.evaluation import FanOut, OutputGroup
+from flock.model.payload import members
 from flock.model.schedule import ScheduleSpec
 from flock.model.visibility import Visibility
 from flock.ports import AgentComponent, Engine
@@ -248,33 +249,34 @@ def _models(call: str, types: tuple[object, ...]) -> tuple[type[BaseModel], ...]
 
 
 def _predicates(name: str, value: object) -> tuple[Predicate, ...]:
-    several = () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    for each in several:
+    found: list[Predicate] = []
+    for each in [] if value is None else members(value):
         if not callable(each):
             message = f"{name}= takes a function of a payload, or several, not {each!r}"
             raise ConfigurationError(message)
-    return several
+        found.append(cast("Predicate", each))
+    return tuple(found)
 
 
 def _checks(value: object) -> tuple[tuple[Predicate, str], ...]:
-    several = () if value is None else value if isinstance(value, list) else (value,)
     checks: list[tuple[Predicate, str]] = []
-    for each in several:
-        check, text = each if isinstance(each, tuple) else (each, "validate= said no")
-        if not callable(check):
+    for each in [] if value is None else members(value) if isinstance(value, list) else [value]:
+        check, *text = members(each) or [None]
+        if not callable(check) or len(text) > 1:
             message = f"validate= takes functions of a payload or (function, message) pairs, not {each!r}"
             raise ConfigurationError(message)
-        checks.append((check, str(text)))
+        checks.append((cast("Predicate", check), str(text[0]) if text else "validate= said no"))
     return tuple(checks)
 
 
 def _words(name: str, value: object) -> frozenset[str]:
     if isinstance(value, str):
         return frozenset({value})
-    if not isinstance(value, (list, tuple, set, frozenset)) or not all(isinstance(word, str) for word in value):
+    words = [word for word in members(value) if isinstance(word, str)]
+    if len(words) != len(members(value)):
         message = f"{name} takes names, not {value!r}"
         raise ConfigurationError(message)
-    return frozenset(value)
+    return frozenset(words)
 
 
 def _instance(name: str, value: Any, kind: type) -> Any:  # noqa: ANN401 - gives back what came in

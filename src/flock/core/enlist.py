@@ -31,7 +31,9 @@ class Registrar:
         self._lifecycle = lifecycle
         self._complete = complete
         self.pending: dict[str, AgentBuilder] = {}
-        self.fresh: list[tuple[Agent, int | None]] = []  # not started yet, with the last sequence before they were there
+        self.fresh: list[
+            tuple[Agent, int | None]
+        ] = []  # not started yet, with the last sequence before they were there
 
     def reserve(self, builder: AgentBuilder) -> AgentBuilder:
         """Keep a name for a declaration; raises ConfigurationError when it is taken."""

@@ -59,7 +59,8 @@ class Evaluator:
                 if agent.direct_call is not None and body is None and not telemetry.enabled():
                     return await agent.direct_call(agent, ctx, inputs, group)
                 return await run(agent, ctx, inputs, group, candidate)
-            watch = self._clock.call_at(self._clock.now() + agent.timeout + PATIENCE, partial(self.on_stuck, agent, ctx))
+            over = self._clock.now() + agent.timeout
+            watch = self._clock.call_at(over + PATIENCE, partial(self.on_stuck, agent, ctx))
             try:
                 return await within(self._clock, agent.timeout, run(agent, ctx, inputs, group, candidate), late(agent))
             finally:
@@ -114,12 +115,7 @@ class Evaluator:
                 inputs.state = mine.state
                 result = result_of(await self.turn(agent, mine, inputs, group, own, candidate=candidate), agent)
                 check_items(items_of(result), agent, group)
-                if agent.score is not None:
-                    score = float(agent.score(result))
-                    if math.isnan(score):
-                        message = "score= gave NaN"
-                        raise FlockError(message)
-                    scores[candidate] = score
+                scores[candidate] = _score(agent, result)
                 results[candidate] = result
             except Exception as error:  # noqa: BLE001 - the guard of candidates: a failed one is out of the race
                 errors.append(error)
@@ -139,6 +135,15 @@ class Evaluator:
         if winner is None:
             raise AssertionError
         return winner
+
+
+def _score(agent: Agent, result: EvalResult) -> float:
+    """Score a candidate; all are equal without a score function."""
+    score = 0.0 if agent.score is None else float(agent.score(result))
+    if math.isnan(score):
+        message = f"score= of agent {agent.name!r} gave NaN"
+        raise FlockError(message)
+    return score
 
 
 def late(agent: Agent) -> TimeoutError:

@@ -207,7 +207,9 @@ class Executor:
             )
         return made
 
-    async def _best(self, plan: _Plan, acting: Acting, ctx: Context, inputs: EvalInputs, group: OutputGroup) -> EvalResult:
+    async def _best(
+        self, plan: _Plan, acting: Acting, ctx: Context, inputs: EvalInputs, group: OutputGroup
+    ) -> EvalResult:
         def fresh() -> EvalInputs:
             return EvalInputs(
                 [Artifact.of(artifact.record) for artifact in inputs.artifacts],
@@ -258,7 +260,8 @@ class Executor:
         """Settle an attempt that raised: try again later, or fail with a Failure in the same commit."""
         activation, policy = lease.activation, agent.retry
         text = f"{type(error).__name__}: {error}"
-        again = lease.attempt < policy.attempts and isinstance(error, policy.on) and not isinstance(error, LimitExceeded)
+        retried = isinstance(error, policy.on) and not isinstance(error, LimitExceeded)
+        again = lease.attempt < policy.attempts and retried
         records: list[Record] = []
         if again:
             settle = Settle("retry", policy.pause(lease.attempt, self._clock.random()), text)
@@ -267,7 +270,11 @@ class Executor:
             if not _failing(activation):
                 records = [
                     self._spine.failure(
-                        agent.name, error, activation.inputs, activation.run, activation=activation.id,
+                        agent.name,
+                        error,
+                        activation.inputs,
+                        activation.run,
+                        activation=activation.id,
                         attempts=lease.attempt,
                     )  # fmt: skip
                 ]
@@ -299,7 +306,7 @@ class Executor:
         self._tell("retried" if again else "failed", activation, error=error)
 
     async def _interrupted(self, lease: Lease) -> None:
-        """End or give back an attempt that was cancelled: given back when the task was, ended when the body chose so."""
+        """Settle an attempt that was cancelled: given back when the task was, ended when the body chose so."""
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             await self._spine.store.release(lease)

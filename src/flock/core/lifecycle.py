@@ -92,7 +92,7 @@ class DeadlineLoop:
 
 
 class LifecycleManager:
-    """Owns the loops of one Flock: what the store has due (batches, joins, retries, delayed artifacts), and schedules."""
+    """Owns the loops of one Flock: for what the store has due (batches, joins, retries, delays) and for schedules."""
 
     def __init__(self, spine: Spine, scheduler: Scheduler) -> None:
         """Arm loops when the spine learns of deadlines."""

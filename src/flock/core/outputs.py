@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from flock.model.artifact import UNSET, Artifact, Record, snapshot
 from flock.model.errors import OutputError
 from flock.model.evaluation import EvalResult
-from flock.model.payload import type_name
+from flock.model.payload import members, type_name
 from flock.model.visibility import PUBLIC, Visibility, meet, settled
 
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ def items_of(result: object) -> Sequence[Item]:
         case EvalResult(artifacts=artifacts):
             return artifacts
         case list() | tuple() | set() | frozenset():
-            items = [item for item in result if item is not None]
-            if all(isinstance(item, (BaseModel, Artifact)) for item in items):
+            given = [item for item in members(result) if item is not None]
+            items = [item for item in given if isinstance(item, (BaseModel, Artifact))]
+            if len(items) == len(given):
                 return items
         case _:
             pass
@@ -63,7 +64,13 @@ def _partition(inputs: Sequence[Record]) -> str | None:
 
 
 def records_of(
-    items: Iterable[Item], agent: Agent, group: OutputGroup, activation: Activation, clock: Clock, *, first_slot: int,
+    items: Iterable[Item],
+    agent: Agent,
+    group: OutputGroup,
+    activation: Activation,
+    clock: Clock,
+    *,
+    first_slot: int,
     trace_context: str | None,
 ) -> tuple[list[Record], list[Filtered]]:
     """Make records of outputs; slots count from `first_slot`. Raises OutputError when one breaks the declaration."""
@@ -152,13 +159,13 @@ def _visibility(payload: BaseModel, group: OutputGroup, inputs: Sequence[Record]
     if own is None or own == inherited:
         return inherited
     if settled(inherited) != PUBLIC:
-        message = "an engine can't change the visibility that comes from its inputs: declare publishes(..., visibility=...)"
+        message = "an engine can't change the visibility of its inputs: declare publishes(..., visibility=...)"
         raise OutputError(message)
     return own
 
 
 def _describe(result: object) -> str:
     if isinstance(result, (list, tuple, set, frozenset)):
-        odd = next(item for item in result if item is not None and not isinstance(item, (BaseModel, Artifact)))
+        odd = next(i for i in members(result) if i is not None and not isinstance(i, (BaseModel, Artifact)))
         return f"a {type(result).__name__} with a {type(odd).__name__}"
     return type(result).__name__

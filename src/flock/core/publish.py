@@ -7,7 +7,7 @@ import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel
 
@@ -112,7 +112,7 @@ class Spine:
             payload = draft.snapshot
             run = envelope.correlation_id or draft.run or run
         elif isinstance(obj, Mapping):
-            payload, draft = self.roster.types.load(obj), None
+            payload, draft = self.roster.types.load(cast("Mapping[str, object]", obj)), None
         elif isinstance(obj, (list, tuple, set, frozenset)):
             message = "publish takes one object: use publish_many([...]) for several in one commit"
             raise PublishError(message)
@@ -142,7 +142,14 @@ class Spine:
         return record
 
     def failure(
-        self, agent: str, error: BaseException, inputs: Sequence[Record], run: str, *, activation: str | None, attempts: int
+        self,
+        agent: str,
+        error: BaseException,
+        inputs: Sequence[Record],
+        run: str,
+        *,
+        activation: str | None,
+        attempts: int,
     ) -> Record:
         """Wrap an error as an artifact that inherits its inputs' visibility; nobody sees it where these differ."""
         try:
@@ -191,7 +198,8 @@ class Spine:
         return offers
 
     def reject(self, rejections: list[Rejection], records: list[Record], offers: list[Offer]) -> None:
-        failures = []
+        """Tell predicates and keys that raised; each adds a Failure to the records, with its offers."""
+        failures: list[Record] = []
         for entry, record, error in rejections:
             agent = entry.target.agent
             logger.error("a predicate or key of %s raised on %s", agent, record.id, exc_info=error)
@@ -206,7 +214,9 @@ class Spine:
 
     # ---- commit and dispatch
 
-    async def publish(self, records: list[Record], *, without: str | None = None, direct: Direct | None = None) -> Committed:
+    async def publish(
+        self, records: list[Record], *, without: str | None = None, direct: Direct | None = None
+    ) -> Committed:
         """Commit what came from outside or from inside a running agent; returns when it is durable."""
         asked = len(records)
         offers = self.route(records, without=without)

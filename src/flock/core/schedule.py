@@ -72,7 +72,10 @@ class Scheduler:
             self.start(await self._spine.store.claim(self._spine.roster.limits, _MOST))
 
     def schedule_task(
-        self, agent: Agent, artifacts: Iterable[Artifact], is_batch: bool = False  # noqa: FBT001, FBT002, ARG002 - the API's shape
+        self,
+        agent: Agent,
+        artifacts: Iterable[Artifact],
+        is_batch: bool = False,  # noqa: FBT001, FBT002, ARG002 - the API's shape
     ) -> asyncio.Task[list[Artifact]]:
         """Commit a direct activation with artifacts of the board, then run it; the task gives its outputs."""
         records = tuple(artifact.record for artifact in artifacts)
@@ -125,7 +128,7 @@ class Scheduler:
                 future.set_exception(FlockError(why))
 
     async def cancel_run(self, run: str) -> int:
-        """End a run: its tasks get CancelledError and have a moment for their clean-up; gives how many activations ended."""
+        """End a run: its tasks are cancelled and have a moment for their clean-up; gives how many activations ended."""
         spine = self._spine
         withdrawn = await spine.store.cancel(run=run)
         tasks = self.cancel(withdrawn.running)
@@ -146,11 +149,11 @@ class Scheduler:
 
     def tasks_of(self, run: str | None) -> list[asyncio.Task[None]]:
         """Give the tasks that work for a run (None: any), without the caller's own and the abandoned."""
-        me = asyncio.current_task()
+        left_out = {asyncio.current_task(), *self._abandoned}
         return [
             task
             for task, lease in self._tasks.items()
-            if not task.done() and task is not me and task not in self._abandoned and (run is None or run in lease.activation.runs)
+            if not task.done() and task not in left_out and (run is None or run in lease.activation.runs)
         ]
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -172,7 +175,8 @@ class Scheduler:
             task.cancel()
         if left:
             await self._wait(left, _LAST_PATIENCE)
-        return sorted({lease.activation.agent for task, lease in self._tasks.items() if not task.done() and task is not me})
+        stuck = {lease.activation.agent for task, lease in self._tasks.items() if not task.done() and task is not me}
+        return sorted(stuck)
 
     async def _wait(self, tasks: Sequence[asyncio.Future[Any]], seconds: float) -> None:
         clock = self._spine.clock

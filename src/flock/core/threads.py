@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import queue
 import threading
@@ -97,10 +98,8 @@ class Threads:
             with self._lock:
                 if not self._closed:
                     self._idle.append(inbox)
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 loop.call_soon_threadsafe(_deliver, future, *outcome)
-            except RuntimeError:  # the loop was closed: nobody waits any more
-                pass
             if self._closed:
                 return
 

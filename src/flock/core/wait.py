@@ -16,7 +16,7 @@ from flock.model.events import RunReport, RunState, RunStatus, Waiting
 from flock.model.ledger import Progress, Query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from pydantic import BaseModel
 
@@ -185,8 +185,9 @@ class Waiter:
         return any(each.due is not None for each in await self.waiting(run))
 
     async def answer(self, run: str, kind: type[M], asked: str) -> M:
-        """Wait for the first artifact of a type in a run; raises its first Failure, or what waits when it goes idle."""
+        """Wait for the first artifact of a type in a run; when it goes idle raises its first Failure, or what waits."""
         cursor, signals, store = 0, self._spine.signals, self._spine.store
+        failure: Failure | None = None  # an agent may handle it, so that an answer comes all the same
         while True:
             changes = (signals.changed.wait(), signals.quiet.wait())
             while records := await store.follow(cursor, _PAGE):
@@ -197,9 +198,11 @@ class Waiter:
                     if isinstance(record.snapshot, kind):
                         payload: M = Artifact.of(record).payload
                         return payload
-                    if isinstance(record.snapshot, Failure):
-                        raise AgentFailedError((record.snapshot,))
+                    if failure is None and isinstance(record.snapshot, Failure):
+                        failure = record.snapshot
             if not await store.work(run) and not await self._may_change_soon(run):
+                if failure is not None:
+                    raise AgentFailedError((failure,))
                 found = await store.waiting(run)
                 held = "; ".join(f"{each.agent} ({each.reason}: {each.detail})" for each in found) or "nothing waits"
                 message = f"the run went idle without a {kind.__name__}: {held}"
@@ -213,9 +216,7 @@ class Waiter:
 
     # ---- news
 
-    async def follow(
-        self, types: tuple[type[BaseModel], ...], run: str | None, since: int
-    ) -> AsyncIterator[Artifact]:
+    async def follow(self, types: tuple[type[BaseModel], ...], run: str | None, since: int) -> AsyncIterator[Artifact]:
         """Give artifacts as they are committed, after a sequence, until the board is closed."""
         cursor = since
         while True:
@@ -230,7 +231,7 @@ class Waiter:
             await change
 
     @asynccontextmanager
-    async def lent(self) -> AsyncIterator[None]:
+    async def lent(self) -> AsyncGenerator[None, None]:
         """Lend the slots of the activation around this, if there is one, while it waits."""
         actor = acting(self._spine)
         if actor is None:

@@ -171,12 +171,21 @@ def _callables(fn: Callable[..., Any]) -> Iterator[Any]:
 def _hints(fn: Callable[..., Any], namespace: dict[str, Any]) -> dict[str, Any]:
     inner = fn.func if isinstance(fn, functools.partial) else fn
     target = inner if inspect.isroutine(inner) else type(inner).__call__
-    scope = {**namespace, **inspect.getclosurevars(target).nonlocals} if inspect.isfunction(target) else namespace
+    scope = {**namespace, **_closed_over(target)} if inspect.isfunction(target) else namespace
     try:
         return typing.get_type_hints(target, localns=scope)
     except NameError as error:
         message = f"agent function {name_of(fn)!r}: {error}: its annotations must name types that are in scope"
         raise ConfigurationError(message) from error
+
+
+def _closed_over(fn: types.FunctionType) -> dict[str, Any]:
+    """Give the variables of enclosing functions; those without a value so far are left out."""
+    cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
+    return {name: cell.cell_contents for name, cell in cells if cell != _EMPTY}
+
+
+_EMPTY = types.CellType()
 
 
 def _parameters(agent: str, fn: Callable[..., Any], hints: dict[str, Any]) -> Iterator[Parameter]:
@@ -283,7 +292,9 @@ def _related(one: Model, other: Model) -> bool:
 def _unfillable(draft: Draft, spec: Consumes, parameter: Parameter) -> ConfigurationError:
     batch = "" if spec.batch is None else ", batch=..."
     names = ", ".join(kind.__name__ for kind in spec.types) + batch
-    return ConfigurationError(f"agent {draft.name!r}: consumes({names}) can never fill the parameter {parameter.name!r}")
+    return ConfigurationError(
+        f"agent {draft.name!r}: consumes({names}) can never fill the parameter {parameter.name!r}"
+    )
 
 
 def _output(agent: str, hint: Any) -> OutputGroup | None:  # noqa: ANN401 - an annotation

@@ -105,5 +105,3 @@ class Hold:
 
 
 Stage = Gather | Batch | Hold
-
-

@@ -139,5 +139,3 @@ class Context:
     def iteration(self) -> int:
         """For a timer, which firing this is, from 1."""
         return self._lease.activation.iteration
-
-

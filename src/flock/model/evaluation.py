@@ -117,7 +117,9 @@ class FanOut:
 
     @staticmethod
     def _refuse(value: object) -> NoReturn:
-        message = f"fan_out takes a count of 1 or more, or (low, high) with 0 <= low <= high and high > 0; not {value!r}"
+        message = (
+            f"fan_out takes a count of 1 or more, or (low, high) with 0 <= low <= high and high > 0; not {value!r}"
+        )
         raise ConfigurationError(message)
 
 
@@ -137,7 +139,9 @@ class OutputGroup:
     @property
     def counts(self) -> Mapping[type[BaseModel], FanOut]:
         """How many of each type an engine that generates outputs should make."""
-        return {kind: self.fan_out or FanOut(n, n) for kind in dict.fromkeys(self.types) for n in [self.types.count(kind)]}
+        return {
+            kind: self.fan_out or FanOut(n, n) for kind in dict.fromkeys(self.types) for n in [self.types.count(kind)]
+        }
 
     def declared_type(self, kind: type) -> type[BaseModel] | None:
         """Give the declared type that covers this one, or None."""

@@ -11,14 +11,14 @@ import functools
 import pathlib
 import sys
 import uuid
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from pydantic import BaseModel
 
 from flock.model.errors import ConfigurationError, PublishError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -60,6 +60,11 @@ def type_name(cls: type[BaseModel]) -> str:
         file = getattr(sys.modules.get("__main__"), "__file__", None)
         module = pathlib.Path(file).stem if file else module
     return f"{module}:{cls.__qualname__}"
+
+
+def members(value: object) -> list[object]:
+    """Give the members of a built-in collection; anything else is its own only member."""
+    return list(cast("Iterable[object]", value)) if isinstance(value, (list, tuple, set, frozenset)) else [value]
 
 
 def loaded_type(name: str) -> type[BaseModel]:
