@@ -25,6 +25,7 @@ from flock.core.lifecycle import LifecycleManager
 from flock.core.publish import Envelope, Spine
 from flock.core.roster import Roster
 from flock.core.schedule import Scheduler
+from flock.core.settle import Settler
 from flock.core.signals import EventStream, Signals
 from flock.core.telemetry import Telemetry
 from flock.core.threads import Threads
@@ -107,10 +108,17 @@ class Flock:
         self._handle = _Handle(self)
         self.component_runner = ComponentRunner(components, self._signals)
         evaluator = Evaluator(self._clock, self._signals, metrics)
+        settler = Settler(self._spine)
         self._executor = Executor(
-            self._spine, evaluator, self.component_runner, self._handle, self._threads, limits
-        )  # fmt: skip
-        self.scheduler = Scheduler(self._spine, self._executor)
+            spine=self._spine,
+            settler=settler,
+            evaluator=evaluator,
+            components=self.component_runner,
+            board=self._handle,
+            threads=self._threads,
+            limits=limits,
+        )
+        self.scheduler = Scheduler(self._spine, self._executor, settler)
         self.lifecycle = LifecycleManager(self._spine, self.scheduler)
         self._waiter = Waiter(self._spine, self.scheduler, self.lifecycle)
         self._caller = Caller(self._spine, self.scheduler, self._waiter)

@@ -182,18 +182,22 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Give the time."""
+        ...
 
     def advance_to(self, at_least: float) -> None:
         """Never be behind this time again: a store's last commit."""
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Handle:
         """Call back on the running loop when the time has come."""
+        ...
 
     def new_id(self) -> str:
         """Give an id that no one else has."""
+        ...
 
     def random(self) -> float:
         """Give a number from 0 up to 1."""
+        ...
 
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import warnings
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 
 import pytest
@@ -229,3 +230,49 @@ async def test_p12_shutdown_names_a_body_that_does_not_stop() -> None:
         await flock.shutdown(grace=5)
     assert any("stubborn" in str(each.message) for each in told)
     assert clock.now() <= start + 5 + 1 + 0.001  # the grace period, and a moment for clean-up
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda flock: flock.invoke("packer", Order()),
+        lambda flock: flock.arun("packer", Order()),
+        lambda flock: flock.ask(Order(), returns=Parcel),
+    ],
+    ids=["invoke", "arun", "ask"],
+)
+async def test_p12_who_waits_for_an_interrupted_activation_is_told(
+    wait: Callable[[Flock], Coroutine[object, object, object]],
+) -> None:
+    flock, started = Flock(clock=FakeClock()), asyncio.Event()
+
+    @flock.agent
+    async def packer(order: Order) -> Parcel:
+        started.set()
+        await asyncio.Event().wait()
+        return Parcel()
+
+    waiting = asyncio.create_task(wait(flock))
+    await started.wait()
+    with pytest.warns(RuntimeWarning, match="memory store"):
+        await flock.shutdown(grace=1)
+    with pytest.raises(ClosedError):
+        await waiting
+
+
+async def test_p12_who_waits_for_idle_gets_a_report_that_is_not() -> None:
+    flock, started = Flock(clock=FakeClock()), asyncio.Event()
+
+    @flock.agent
+    async def packer(order: Order) -> Parcel:
+        started.set()
+        await asyncio.Event().wait()
+        return Parcel()
+
+    await flock.publish(Order())
+    waiting = asyncio.create_task(flock.run_until_idle())
+    await started.wait()
+    with pytest.warns(RuntimeWarning, match="memory store"):
+        await flock.shutdown(grace=1)
+    report = await waiting
+    assert (report.idle, [each.reason for each in report.waiting]) == (False, ["ready"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,25 +12,25 @@ from flock.core import telemetry
 from flock.core.ambient import Acting, Desk, current
 from flock.core.board import BoardReader, sees
 from flock.core.components import ComponentRunner
-from flock.core.evaluate import Evaluator, late
+from flock.core.evaluate import Evaluator
 from flock.core.outputs import Item, check_counts, items_of, records_of, result_of
-from flock.core.publish import Spine, unheard
+from flock.core.settle import Settler, is_failing
 from flock.core.slots import Slots
-from flock.core.telemetry import ActivationSpan, Counter, Firing
+from flock.core.telemetry import ActivationSpan, Firing
 from flock.model.artifact import Artifact, Record
 from flock.model.context import Context
-from flock.model.errors import LimitExceeded, Stale, StoreError
-from flock.model.evaluation import FAILURE, EvalInputs, EvalResult
+from flock.model.errors import LimitExceeded, Stale
+from flock.model.evaluation import EvalInputs, EvalResult
 from flock.model.ledger import Commit, Lease, Settle
 
 if TYPE_CHECKING:
     from flock.core.agent import Agent
+    from flock.core.publish import Spine
     from flock.core.threads import Threads
     from flock.model.evaluation import OutputGroup
     from flock.model.ledger import Activation
     from flock.ports import BoardHandle
 
-logger = logging.getLogger("flock")
 _FIRST_DEFERRAL, _LAST_DEFERRAL = 0.05, 5.0  # seconds
 
 
@@ -49,27 +48,28 @@ class Executor:
 
     def __init__(
         self,
+        *,
         spine: Spine,
+        settler: Settler,
         evaluator: Evaluator,
         components: ComponentRunner,
         board: BoardHandle,
         threads: Threads,
         limits: Limits,
     ) -> None:
-        """Meet the parts; `on_end` and `on_lend` are set by who schedules."""
+        """Meet the parts; `on_lend` is set by who schedules."""
         self._spine = spine
         self._clock = spine.clock
         self._signals = spine.signals
         self._metrics = spine.metrics
+        self._settler = settler
         self._evaluator = evaluator
-        evaluator.on_stuck = self._stuck
+        evaluator.on_stuck = settler.stuck
         self._components = components
         self._board = board
         self._threads = threads
         self._limits = limits
-        self.on_end: Callable[[Activation, Sequence[Record], BaseException | None], None] = _ignore
         self.on_lend: Callable[[str, int], None] = _ignore
-        self.on_abandon: Callable[[Lease, Any], None] = _ignore
         self.reset()
 
     def reset(self) -> None:
@@ -123,34 +123,18 @@ class Executor:
     # ---- one attempt
 
     async def _attempt(self, plan: _Plan, acting: Acting, span: ActivationSpan | None) -> BaseException | None:
+        """Run one attempt and settle it, whatever happens; gives the error that it failed with."""
         agent, lease, hooks = plan.agent, acting.lease, plan.hooks
-        activation = lease.activation
-        ctx = Context(lease, agent, [Artifact.of(record) for record in activation.inputs], plan.reader)
-        if span is not None:
-            ctx.span = span.span
-            self._metrics.record_inputs(span, [record.snapshot for record in activation.inputs])
-        if self._signals.listened:
-            self._tell("started", activation)
+        ctx = Context(lease, agent, [Artifact.of(record) for record in lease.activation.inputs], plan.reader)
         try:
-            if self._components.components and await self._held_back(agent, lease, ctx):
-                return None
-            self._check_limits(agent, activation)
-            spine = self._spine
-            made = await self._make(plan, acting, ctx)
-            records, count = ([], 0) if agent.streams else (made, len(made))
-            offers = spine.route(records) if records else ()
-            committed = await spine.settle(Commit(records, offers, (), None, lease, _DONE, spine.roster.limits))
-            outputs = made if agent.streams else committed.records[:count]
-            self._succeeded(ctx, outputs, span)
-            if hooks is not None:
-                await hooks.notify("on_post_publish", agent, ctx, [Artifact.of(each) for each in outputs])
+            await self._try(plan, acting, ctx, span)
         except asyncio.CancelledError:
-            await self._interrupted(lease)
+            await self._settler.interrupted(lease)
             raise
         except Stale:
-            self._signals.dropped("dropped", "late result discarded", agent=agent.name, run=activation.run)
+            self._settler.came_late(lease.activation)
         except Exception as error:  # noqa: BLE001 - the guard of activations: each error becomes one outcome
-            await self._failed(agent, lease, error)
+            await self._settler.failed(agent, lease, error)
             if hooks is not None:
                 await hooks.notify("on_error", agent, ctx, error)
             return error
@@ -158,12 +142,33 @@ class Executor:
             await self._spine.store.release(lease)
             raise
         except BaseException as error:
-            await self._failed(agent, lease, error)
+            await self._settler.failed(agent, lease, error)
             raise
         finally:
             if hooks is not None:
                 await hooks.notify("on_terminate", agent, ctx)
         return None
+
+    async def _try(self, plan: _Plan, acting: Acting, ctx: Context, span: ActivationSpan | None) -> None:
+        agent, lease, spine = plan.agent, acting.lease, self._spine
+        if span is not None:
+            ctx.span = span.span
+            self._metrics.record_inputs(span, [record.snapshot for record in lease.activation.inputs])
+        if self._signals.listened:
+            self._settler.tell("started", lease.activation)
+        if self._components.components and await self._held_back(agent, lease, ctx):
+            return
+        self._check_limits(agent, lease.activation)
+        made = await self._make(plan, acting, ctx)
+        records, count = ([], 0) if agent.streams else (made, len(made))
+        offers = spine.route(records) if records else ()
+        committed = await spine.settle(Commit(records, offers, (), None, lease, _DONE, spine.roster.limits))
+        outputs = made if agent.streams else committed.records[:count]
+        if span is not None:
+            self._metrics.record_outputs(span, [record.snapshot for record in outputs])
+        self._settler.succeeded(lease.activation, outputs)
+        if plan.hooks is not None:
+            await plan.hooks.notify("on_post_publish", agent, ctx, [Artifact.of(each) for each in outputs])
 
     async def _make(self, plan: _Plan, acting: Acting, ctx: Context) -> list[Record]:
         """Evaluate every output group and give the records to commit; those of a stream have been."""
@@ -172,9 +177,7 @@ class Executor:
         if agent.context is not None:
             ctx.state["context"] = await self._context(agent, ctx)
         if hooks is not None:
-            await hooks.notify("on_initialize", agent, ctx)
-            inputs.artifacts = await hooks.transform("on_pre_consume", list, inputs.artifacts, agent, ctx)
-            inputs = await hooks.transform("on_pre_evaluate", EvalInputs, inputs, agent, ctx)
+            inputs = await _prepare(hooks, agent, ctx, inputs)
         if agent.streams:
             return await self._stream(agent, acting, ctx, inputs)
         records: list[Record] = []
@@ -245,85 +248,6 @@ class Executor:
         await self._evaluator.turn(agent, ctx, inputs, group, acting, body=body)
         return stored
 
-    # ---- how it ends
-
-    def _succeeded(self, ctx: Context, records: Sequence[Record], span: ActivationSpan | None) -> None:
-        activation = ctx.activation
-        if span is not None:
-            self._metrics.record_outputs(span, [record.snapshot for record in records])
-            self._metrics.count(Counter.ACTIVATIONS, agent=activation.agent, outcome="succeeded")
-        if self._signals.listened:
-            self._tell("finished", activation)
-        self.on_end(activation, records, None)
-
-    async def _failed(self, agent: Agent, lease: Lease, error: BaseException) -> None:
-        """Settle an attempt that raised: try again later, or fail with a Failure in the same commit."""
-        activation, policy = lease.activation, agent.retry
-        text = f"{type(error).__name__}: {error}"
-        retried = isinstance(error, policy.on) and not isinstance(error, LimitExceeded)
-        again = lease.attempt < policy.attempts and retried
-        records: list[Record] = []
-        if again:
-            settle = Settle("retry", policy.pause(lease.attempt, self._clock.random()), text)
-        else:
-            settle = Settle("failed", 0.0, text)
-            if not _failing(activation):
-                records = [
-                    self._spine.failure(
-                        agent.name,
-                        error,
-                        activation.inputs,
-                        activation.run,
-                        activation=activation.id,
-                        attempts=lease.attempt,
-                    )  # fmt: skip
-                ]
-        offers = self._spine.route(records)
-        commit = Commit(records=records, offers=offers, lease=lease, settle=settle, limits=self._spine.roster.limits)
-        try:
-            await self._spine.settle(commit)
-        except Stale:
-            return
-        except StoreError:
-            logger.exception("activation %s of %s failed and can't be settled", activation.id, agent.name)
-            return
-        self._tell_failed(agent, activation, error, again=again)
-        if again:
-            return
-        if records:
-            unheard(records[0], offers)
-        self.on_end(activation, records, error)
-
-    def _tell_failed(self, agent: Agent, activation: Activation, error: BaseException, *, again: bool) -> None:
-        self._metrics.count(Counter.ACTIVATIONS, agent=agent.name, outcome="retried" if again else "failed")
-        if not again and _failing(activation):
-            logger.error("%s raised while it handled a Failure", agent.name, exc_info=error)
-        if not again and isinstance(error, LimitExceeded):
-            self._signals.dropped(
-                "limited", "limit reached", agent=agent.name, run=activation.run, error=error,
-                artifacts=tuple(record.id for record in activation.inputs),
-            )  # fmt: skip
-        self._tell("retried" if again else "failed", activation, error=error)
-
-    async def _interrupted(self, lease: Lease) -> None:
-        """Settle an attempt that was cancelled: given back when the task was, ended when the body chose so."""
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            await self._spine.store.release(lease)
-            return
-        limits = self._spine.roster.limits
-        try:
-            await self._spine.settle(Commit(lease=lease, settle=Settle("cancelled"), limits=limits))
-        except Stale:
-            return
-        self._tell("cancelled", lease.activation)
-        self.on_end(lease.activation, [], asyncio.CancelledError(f"{lease.activation.agent} cancelled itself"))
-
-    def _stuck(self, agent: Agent, ctx: Context) -> None:
-        """Settle an attempt whose body ignores that its time is over; what it still gives is discarded."""
-        lease = Lease(ctx.activation, ctx.activation.epoch, ctx.attempt)
-        self.on_abandon(lease, self._failed(agent, lease, late(agent)))
-
     # ---- around it
 
     async def _held_back(self, agent: Agent, lease: Lease, ctx: Context) -> bool:
@@ -336,14 +260,8 @@ class Executor:
             for hook in ("on_collect_artifacts", "on_before_agent_schedule", "on_agent_scheduled"):
                 await self._components.notify(hook, self._board, agent, ctx.artifacts)
             return False
-        activation = lease.activation
-        delay = min(_LAST_DEFERRAL, _FIRST_DEFERRAL * 2**activation.deferrals)
-        settle = Settle("skipped") if decision == "SKIP" else Settle("defer", delay)
-        await self._spine.settle(Commit(lease=lease, settle=settle, limits=self._spine.roster.limits))
-        self._tell("skipped" if decision == "SKIP" else "deferred", activation)
-        if decision == "SKIP":
-            self._metrics.count(Counter.ACTIVATIONS, agent=agent.name, outcome="skipped")
-            self.on_end(activation, [], None)
+        delay = min(_LAST_DEFERRAL, _FIRST_DEFERRAL * 2**lease.activation.deferrals)
+        await self._settler.held_back(lease, Settle("skipped") if decision == "SKIP" else Settle("defer", delay))
         return True
 
     async def _context(self, agent: Agent, ctx: Context) -> Sequence[Artifact]:
@@ -365,18 +283,12 @@ class Executor:
         depth = activation.depth - 1
         most = self._limits.max_activations
         # The first Failure beyond the limit may still be handled; what its handler publishes may not go on.
-        if depth > self._limits.max_depth and (depth > self._limits.max_depth + 2 or not _failing(activation)):
+        if depth > self._limits.max_depth and (depth > self._limits.max_depth + 2 or not is_failing(activation)):
             message = f"{agent.name!r} would run at depth {depth}: max_depth={self._limits.max_depth}; is there a loop?"
             raise LimitExceeded(message)
         if most is not None and activation.ordinal > most:
             message = f"{agent.name!r} has had {most} activations in run {activation.run!r}: max_activations={most}"
             raise LimitExceeded(message)
-
-    def _tell(self, kind: Any, activation: Activation, *, error: BaseException | None = None) -> None:  # noqa: ANN401
-        self._signals.emit(
-            kind, run=activation.run, agent=activation.agent, activation=activation.id,
-            artifacts=tuple([record.id for record in activation.inputs]), error=error,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -392,8 +304,12 @@ class _Plan:
 _DONE = Settle("done")
 
 
-def _failing(activation: Activation) -> bool:
-    return any(record.type == FAILURE for record in activation.inputs)
+async def _prepare(hooks: ComponentRunner, agent: Agent, ctx: Context, inputs: EvalInputs) -> EvalInputs:
+    """Run the hooks before the engines."""
+    await hooks.notify("on_initialize", agent, ctx)
+    inputs.artifacts = await hooks.transform("on_pre_consume", list, inputs.artifacts, agent, ctx)
+    prepared: EvalInputs = await hooks.transform("on_pre_evaluate", EvalInputs, inputs, agent, ctx)
+    return prepared
 
 
 def _payload(item: Any) -> object:  # noqa: ANN401 - a model or an artifact
@@ -426,6 +342,3 @@ def _sequence(record: Record) -> int:
 
 def _ignore(*_: object) -> None:
     return
-
-
-__all__ = ["Executor", "Limits"]

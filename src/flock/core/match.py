@@ -113,28 +113,26 @@ def route(cls: type[BaseModel], entries: Iterable[Entry]) -> Route:
 
 def match(found: Route, record: Record, offers: list[Offer], rejections: list[Rejection]) -> None:
     """Add an offer for each subscription that this artifact is for; predicates that raise become rejections."""
-    entries = found.entries
     visibility = record.visibility
-    if visibility is not PUBLIC:
-        entries = [pair for pair in entries if visibility.allows(pair[1].identity)]
-    if found.choosy or record.produced_by in found.shy:
-        entries = [pair for pair in entries if pair[1].admits(record)]
+    open_to_all = visibility is PUBLIC and not found.choosy and record.produced_by not in found.shy
+    rest = iter(found.entries if open_to_all else _admitted(found, record))
     not_before = record.due if isinstance(visibility, AfterVisibility) else 0.0
     payload = record.snapshot
-    rest = iter(entries)
     entry: Entry | None = None
     while True:
         try:
             for where, entry in rest:
-                if where is not None and not where(payload):
-                    continue
-                key = entry.key
-                if key is None or entry.slot < 0:
-                    offers.append(Offer(entry.target, record, entry.slot, "", not_before))
-                else:
-                    offers.append(Offer(entry.target, record, entry.slot, encode_key(key(payload)), not_before))
+                if where is None or where(payload):
+                    key = "" if entry.key is None else encode_key(entry.key(payload))
+                    offers.append(Offer(entry.target, record, entry.slot, key, not_before))
         except Exception as error:  # noqa: BLE001 - the guard of predicates and keys: each becomes a rejection
             if entry is not None:
                 rejections.append(Rejection(entry, record, error))
         else:
             return
+
+
+def _admitted(found: Route, record: Record) -> list[tuple[Callable[[Any], bool] | None, Entry]]:
+    """Leave out who may not see the record or does not want it; predicates are asked afterwards."""
+    visibility = record.visibility
+    return [pair for pair in found.entries if visibility.allows(pair[1].identity) and pair[1].admits(record)]

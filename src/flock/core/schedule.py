@@ -12,13 +12,14 @@ from flock.core.ambient import current
 from flock.core.board import sees
 from flock.core.clock import finish
 from flock.model.artifact import Artifact, Record
-from flock.model.errors import FlockError, VisibilityError
+from flock.model.errors import ClosedError, FlockError, VisibilityError
 from flock.model.ledger import Activation, Direct, Lease
 
 if TYPE_CHECKING:
     from flock.core.agent import Agent
     from flock.core.execute import Executor
     from flock.core.publish import Spine
+    from flock.core.settle import Settler
 
 logger = logging.getLogger("flock")
 _MOST = 1_000  # leases asked for at once
@@ -28,7 +29,7 @@ _LAST_PATIENCE = 1.0  # seconds that cancelled tasks have for their clean-up at 
 class Scheduler:
     """Owns every task that runs an activation, and the helpers that end one from outside."""
 
-    def __init__(self, spine: Spine, executor: Executor) -> None:
+    def __init__(self, spine: Spine, executor: Executor, settler: Settler) -> None:
         """Take leases from the spine and run them."""
         self._spine = spine
         self._executor = executor
@@ -39,9 +40,9 @@ class Scheduler:
         self._context = contextvars.Context()
         self.stopping = False
         spine.on_leases = self.start
-        executor.on_end = self._ended
+        settler.on_end = self._ended
         executor.on_lend = self._lend
-        executor.on_abandon = self._abandon
+        settler.on_abandon = self._abandon
 
     @property
     def tasks(self) -> Sequence[asyncio.Task[None]]:
@@ -120,19 +121,19 @@ class Scheduler:
             task.cancel()
         return found
 
-    def end_waits(self, ids: Iterable[str], why: str) -> None:
+    def end_waits(self, ids: Iterable[str], error: FlockError) -> None:
         """Tell those who wait for these activations that they are over."""
         for key in ids:
             future = self._results.get(key)
             if future is not None and not future.done():
-                future.set_exception(FlockError(why))
+                future.set_exception(error)
 
     async def cancel_run(self, run: str) -> int:
         """End a run: its tasks are cancelled and have a moment for their clean-up; gives how many activations ended."""
         spine = self._spine
         withdrawn = await spine.store.cancel(run=run)
         tasks = self.cancel(withdrawn.running)
-        self.end_waits(withdrawn.ended, f"run {run!r} was cancelled")
+        self.end_waits(withdrawn.ended, FlockError(f"run {run!r} was cancelled"))
         ids = tuple(record.id for record in withdrawn.records)
         if ids:
             spine.signals.dropped("withdrawn", "run cancelled", run=run, artifacts=ids)
@@ -175,6 +176,7 @@ class Scheduler:
             task.cancel()
         if left:
             await self._wait(left, _LAST_PATIENCE)
+        self.end_waits(self._results, ClosedError("the Flock was closed before the agent was done"))
         stuck = {lease.activation.agent for task, lease in self._tasks.items() if not task.done() and task is not me}
         return sorted(stuck)
 

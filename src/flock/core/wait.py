@@ -10,13 +10,13 @@ from flock.core.ambient import acting, here
 from flock.core.clock import within
 from flock.model.artifact import Artifact
 from flock.model.conditions import Condition, Tally, holds, leaves, mentions_idle
-from flock.model.errors import AgentFailedError, ConfigurationError, WaitError
+from flock.model.errors import AgentFailedError, ClosedError, ConfigurationError, WaitError
 from flock.model.evaluation import FAILURE, Failure
 from flock.model.events import RunReport, RunState, RunStatus, Waiting
 from flock.model.ledger import Progress, Query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Collection
 
     from pydantic import BaseModel
 
@@ -57,22 +57,25 @@ class Waiter:
         started = clock.now()
         reached = True
         if actor is None and timeout is None:
-            await self._until_idle(run, drain=drain)
+            reached = await self._until_idle(run, drain=drain)
         else:
             over = TimeoutError()
             async with self.lent():
                 try:
-                    await within(clock, timeout, self._until_idle(run, drain=drain), over)
+                    reached = await within(clock, timeout, self._until_idle(run, drain=drain), over)
                 except TimeoutError as error:
                     if error is not over:
                         raise
                     reached = False
         return await self.report(run, idle=reached, duration=clock.now() - started)
 
-    async def _until_idle(self, run: str | None, *, drain: bool) -> None:
+    async def _until_idle(self, run: str | None, *, drain: bool) -> bool:
+        """Give True when no work is left, False when the board was closed before."""
         store, quiet = self._spine.store, self._spine.signals.quiet
         while True:
             if await store.work(run):
+                if self.closed:
+                    return False
                 change = quiet.wait()
                 if await store.work(run):  # it may have ended while the store was asked
                     await change
@@ -81,7 +84,7 @@ class Waiter:
             if tasks:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             elif not drain or not await self._drained(run):
-                return
+                return True
 
     async def _drained(self, run: str | None) -> bool:
         committed = await self._spine.store.flush(run, self._spine.roster.limits)
@@ -201,15 +204,16 @@ class Waiter:
                     if failure is None and isinstance(record.snapshot, Failure):
                         failure = record.snapshot
             if not await store.work(run) and not await self._may_change_soon(run):
-                if failure is not None:
-                    raise AgentFailedError((failure,))
-                found = await store.waiting(run)
-                held = "; ".join(f"{each.agent} ({each.reason}: {each.detail})" for each in found) or "nothing waits"
-                message = f"the run went idle without a {kind.__name__}: {held}"
-                raise WaitError(message)
-            await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
-            for change in changes:
-                change.cancel()
+                raise await self._unanswered(run, kind) if failure is None else AgentFailedError((failure,))
+            if self.closed:
+                message = f"the Flock was closed before there was a {kind.__name__}"
+                raise ClosedError(message)
+            await _first(changes)
+
+    async def _unanswered(self, run: str, kind: type) -> WaitError:
+        found = await self._spine.store.waiting(run)
+        held = "; ".join(f"{each.agent} ({each.reason}: {each.detail})" for each in found) or "nothing waits"
+        return WaitError(f"the run went idle without a {kind.__name__}: {held}")
 
     async def _may_change_soon(self, run: str) -> bool:
         return any(each.due is not None and each.reason == "after" for each in await self._spine.store.waiting(run))
@@ -239,6 +243,12 @@ class Waiter:
             return
         async with actor.lent():
             yield
+
+
+async def _first(changes: Collection[asyncio.Future[None]]) -> None:
+    await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
+    for change in changes:
+        change.cancel()
 
 
 def _count(tallies: tuple[Tally, ...], counts: dict[Tally, int], record: Record, run: str | None) -> None:

@@ -112,8 +112,8 @@ class Artifact:
     def of(cls, record: Record) -> Artifact:
         """Give a view of a record with a payload copy of its own."""
         view = _new(cls)
-        view._record = record
-        view._payload = None
+        view._record = record  # noqa: SLF001 - its own
+        view._payload = None  # noqa: SLF001
         return view
 
     @property
@@ -272,12 +272,12 @@ def snapshot(payload: M) -> M:
     cls = type(payload)
     try:
         taken: M = copier(cls)(payload)
-        if taken is not payload and taken.__pydantic_fields_set__ == (usual := all_fields(cls)):
-            _set(taken, "__pydantic_fields_set__", usual)  # nobody changes a snapshot: one set serves all of them
-        return taken
     except Exception as error:
         message = f"{type(payload).__name__} can't be copied, so it can't be published: {error}"
         raise PublishError(message) from error
+    if taken is not payload and taken.__pydantic_fields_set__ == (usual := all_fields(cls)):
+        _set(taken, "__pydantic_fields_set__", usual)  # nobody changes a snapshot: one set serves all of them
+    return taken
 
 
 _KINDS: dict[str, type[Visibility]] = {

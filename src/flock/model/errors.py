@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_SHOWN = 3  # failures that a message spells out
+
+
 class FlockError(Exception):
     """Base of every error that Flock raises on purpose."""
 
@@ -66,6 +69,6 @@ class AgentFailedError(FlockError, RuntimeError):
     def __init__(self, failures: Sequence[object]) -> None:
         """Keep the failures and summarise the first ones."""
         self.failures = tuple(failures)
-        shown = "; ".join(str(failure) for failure in self.failures[:3])
-        more = f" (and {len(self.failures) - 3} more)" if len(self.failures) > 3 else ""
+        shown = "; ".join(map(str, self.failures[:_SHOWN]))
+        more = f" (and {len(self.failures) - _SHOWN} more)" if len(self.failures) > _SHOWN else ""
         super().__init__(f"{shown}{more}")

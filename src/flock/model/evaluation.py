@@ -46,9 +46,9 @@ FAILURE = type_name(Failure)
 class EvalInputs:
     """The inputs of one engine, in declared type order, then by sequence."""
 
-    artifacts: list[Artifact] = field(default_factory=list)
-    state: dict[str, Any] = field(default_factory=dict)
-    groups: list[tuple[Artifact, ...]] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list[Artifact])
+    state: dict[str, Any] = field(default_factory=dict[str, Any])
+    groups: list[tuple[Artifact, ...]] = field(default_factory=list[tuple[Artifact, ...]])
 
     def first_as(self, kind: type[M]) -> M | None:
         """Give the first payload of this type, or None."""
@@ -67,10 +67,10 @@ class EvalInputs:
 class EvalResult:
     """The outputs of one engine."""
 
-    artifacts: list[Artifact] = field(default_factory=list)
-    state: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    logs: list[str] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list[Artifact])
+    state: dict[str, Any] = field(default_factory=dict[str, Any])
+    metrics: dict[str, float] = field(default_factory=dict[str, float])
+    logs: list[str] = field(default_factory=list[str])
 
     @classmethod
     def from_object(cls, obj: BaseModel | Artifact, *, agent: object = None) -> EvalResult:
@@ -105,15 +105,13 @@ class FanOut:
     @classmethod
     def of(cls, value: int | tuple[int, int] | FanOut) -> FanOut:
         """Read `n` or `(low, high)`; raises ConfigurationError for what can never hold."""
-        match value:
-            case FanOut():
-                return value
-            case int() if value > 0:
-                return cls(value, value)
-            case (low, high):
-                return cls(low, high)
-            case _:
-                cls._refuse(value)
+        if isinstance(value, FanOut):
+            return value
+        if isinstance(value, int) and value > 0:
+            return cls(value, value)
+        if isinstance(value, tuple) and len(value) == len(("low", "high")):
+            return cls(*value)
+        cls._refuse(value)
 
     @staticmethod
     def _refuse(value: object) -> NoReturn:

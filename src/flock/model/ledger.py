@@ -80,7 +80,7 @@ class Activation:
     """One firing: an agent and its inputs. A store changes `state`, `epoch` and `attempt`; nobody else does.
 
     `runs` holds every run that contributed, its own `run` first; `groups` the tuples of a batch; `ordinal` counts the
-    activations of this agent in this run since the run was last idle; `failing` says that a Failure is among the inputs.
+    activations of this agent in this run since the run was last idle.
     """
 
     id: str

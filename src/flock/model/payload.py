@@ -81,7 +81,7 @@ def loaded_type(name: str) -> type[BaseModel]:
 
 def copy_value(value: Any) -> Any:  # noqa: ANN401 - payload fields can hold anything
     """Give a value that shares nothing mutable with this one."""
-    kind = type(value)
+    kind: type[object] = type(value)
     if kind in _ATOMS:
         return value
     if kind is list:
@@ -91,7 +91,7 @@ def copy_value(value: Any) -> Any:  # noqa: ANN401 - payload fields can hold any
     if kind is tuple:
         return tuple([copy_value(item) for item in value])
     if kind is set or kind is frozenset:
-        return kind([copy_value(item) for item in value])
+        return frozenset([copy_value(v) for v in value]) if kind is frozenset else {copy_value(v) for v in value}
     if isinstance(value, BaseModel):
         return copier(type(value))(value)
     return value if isinstance(value, enum.Enum) else copy.deepcopy(value)
@@ -129,8 +129,8 @@ def _unchanging(value: object) -> bool:
     kind = type(value)
     if kind in _ATOMS or isinstance(value, enum.Enum):
         return True
-    if isinstance(value, (tuple, frozenset)):
-        return kind in {tuple, frozenset} and all(map(_unchanging, value))
+    if kind is tuple or kind is frozenset:
+        return all(map(_unchanging, members(value)))
     return isinstance(value, BaseModel) and copier(type(value)) is _copy_frozen and _copy_frozen(value) is value
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from typing_extensions import override
 
 from flock.model.errors import ConfigurationError, OutputError
+from flock.model.payload import members
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +142,8 @@ def meet(visibilities: frozenset[Visibility]) -> Visibility:
 
 
 def _names(field: str, value: object) -> frozenset[str]:
-    if isinstance(value, str) or not isinstance(value, (frozenset, set, list, tuple)):
+    names = [value] if isinstance(value, str) else members(value)
+    if isinstance(value, str) or not all(isinstance(name, str) for name in names):
         message = f"{field}= takes a set or list of names, not {value!r}"
         raise ConfigurationError(message)
-    return frozenset(str(name) for name in value)
+    return frozenset(map(str, names))

@@ -1,0 +1,149 @@
+"""Settling: the ways in which an attempt ends, each with one commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flock.core import telemetry
+from flock.core.evaluate import late
+from flock.core.publish import unheard
+from flock.core.telemetry import Counter
+from flock.model.errors import LimitExceeded, Stale, StoreError
+from flock.model.evaluation import FAILURE
+from flock.model.ledger import Activation, Commit, Lease, Settle
+
+if TYPE_CHECKING:
+    from flock.core.agent import Agent
+    from flock.core.publish import Spine
+    from flock.core.telemetry import Outcome
+    from flock.model.artifact import Record
+    from flock.model.context import Context
+    from flock.model.events import EventKind
+
+logger = logging.getLogger("flock")
+
+
+class Settler:
+    """Ends attempts and tells everybody; `on_end` and `on_abandon` are set by who schedules."""
+
+    def __init__(self, spine: Spine) -> None:
+        """Settle through this spine."""
+        self._spine = spine
+        self.on_end: Callable[[Activation, Sequence[Record], BaseException | None], None] = _ignore
+        self.on_abandon: Callable[[Lease, Coroutine[Any, Any, None]], None] = _ignore
+
+    def succeeded(self, activation: Activation, records: Sequence[Record]) -> None:
+        """Tell that an attempt has been committed."""
+        if telemetry.metering():
+            self._count(activation, "succeeded")
+        if self._spine.signals.listened:
+            self.tell("finished", activation)
+        self.on_end(activation, records, None)
+
+    async def failed(self, agent: Agent, lease: Lease, error: BaseException) -> None:
+        """Settle an attempt that raised: try again later, or fail with a Failure in the same commit."""
+        activation, policy = lease.activation, agent.retry
+        text = f"{type(error).__name__}: {error}"
+        retried = isinstance(error, policy.on) and not isinstance(error, LimitExceeded)
+        again = lease.attempt < policy.attempts and retried
+        records: list[Record] = []
+        if again:
+            settle = Settle("retry", policy.pause(lease.attempt, self._spine.clock.random()), text)
+        else:
+            settle = Settle("failed", 0.0, text)
+            records = self._failure(lease, error)
+        offers = self._spine.route(records)
+        if not await self._settle(Commit(records, offers, lease=lease, settle=settle)):
+            return
+        self._tell_failed(activation, error, again=again)
+        if again:
+            return
+        if records:
+            unheard(records[0], offers)
+        self.on_end(activation, records, error)
+
+    async def interrupted(self, lease: Lease) -> None:
+        """Settle an attempt that was cancelled: given back when the task was, ended when the body chose so."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            await self._spine.store.release(lease)
+        elif await self._settle(Commit(lease=lease, settle=Settle("cancelled"))):
+            self.tell("cancelled", lease.activation)
+            self.on_end(lease.activation, [], asyncio.CancelledError(f"{lease.activation.agent} cancelled itself"))
+
+    async def held_back(self, lease: Lease, settle: Settle) -> None:
+        """Settle an attempt that a component skipped or deferred."""
+        activation = lease.activation
+        if not await self._settle(Commit(lease=lease, settle=settle)):
+            return
+        if settle.outcome == "defer":
+            self.tell("deferred", activation)
+            return
+        self.tell("skipped", activation)
+        self._count(activation, "skipped")
+        self.on_end(activation, [], None)
+
+    def stuck(self, agent: Agent, ctx: Context) -> None:
+        """Settle an attempt whose body ignores that its time is over; what it still gives is discarded."""
+        lease = Lease(ctx.activation, ctx.activation.epoch, ctx.attempt)
+        self.on_abandon(lease, self.failed(agent, lease, late(agent)))
+
+    def came_late(self, activation: Activation) -> None:
+        """Tell that the result of an attempt was discarded: another had settled the activation."""
+        reason = "late result discarded"
+        self._spine.signals.dropped("dropped", reason, agent=activation.agent, run=activation.run)
+
+    def tell(self, kind: EventKind, activation: Activation, *, error: BaseException | None = None) -> None:
+        """Tell what happened to an activation."""
+        ids = tuple([record.id for record in activation.inputs])
+        self._spine.signals.emit(
+            kind, run=activation.run, agent=activation.agent, activation=activation.id, artifacts=ids, error=error
+        )
+
+    async def _settle(self, commit: Commit) -> bool:
+        """Commit; False when the activation is no longer ours or the store refuses for good."""
+        commit.limits = self._spine.roster.limits
+        try:
+            await self._spine.settle(commit)
+        except Stale:
+            return False
+        except StoreError:
+            logger.exception("the store refuses to settle: %s", commit.lease)
+            return False
+        return True
+
+    def _failure(self, lease: Lease, error: BaseException) -> list[Record]:
+        """Make the Failure of an activation, unless it handled one itself."""
+        activation = lease.activation
+        if is_failing(activation):
+            return []
+        inputs, key = activation.inputs, activation.id
+        return [
+            self._spine.failure(activation.agent, error, inputs, activation.run, activation=key, attempts=lease.attempt)
+        ]
+
+    def _tell_failed(self, activation: Activation, error: BaseException, *, again: bool) -> None:
+        self._count(activation, "retried" if again else "failed")
+        if not again and is_failing(activation):
+            logger.error("%s raised while it handled a Failure", activation.agent, exc_info=error)
+        if not again and isinstance(error, LimitExceeded):
+            ids = tuple([record.id for record in activation.inputs])
+            self._spine.signals.dropped(
+                "limited", "limit reached", agent=activation.agent, run=activation.run, artifacts=ids, error=error
+            )
+        self.tell("retried" if again else "failed", activation, error=error)
+
+    def _count(self, activation: Activation, outcome: Outcome) -> None:
+        self._spine.metrics.count(Counter.ACTIVATIONS, agent=activation.agent, outcome=outcome)
+
+
+def is_failing(activation: Activation) -> bool:
+    """Say whether a Failure is among an activation's inputs: then it makes no other."""
+    return any(record.type == FAILURE for record in activation.inputs)
+
+
+def _ignore(*_: object) -> None:
+    return
