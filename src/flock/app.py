@@ -265,10 +265,10 @@ class Flock:
     def run(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401
         """Do what `arun` does, from code without an event loop; raises SyncInLoopError inside one."""
 
-        async def whole() -> list[Artifact]:
+        async def arun() -> list[Artifact]:
             return await self.arun(agent, *inputs, timeout=timeout)
 
-        return run_sync(whole)
+        return run_sync(arun)
 
     async def ask(self, obj: Any, returns: type[T], timeout: float | None = None) -> T:  # noqa: ANN401
         """Publish in a run of its own and give the first artifact of a type from that run, never the asked one.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from typing_extensions import override
 
 from flock import (
     AfterVisibility,
@@ -190,7 +191,7 @@ async def test_p01_an_agent_does_not_fire_on_what_it_published_itself(flock: Flo
 
 
 async def test_p01_an_agent_may_ask_for_its_own_artifacts(flock: Flock) -> None:
-    @flock.agent("count").consumes(Order, where=lambda order: order.count < 5).prevent_self_trigger(False)
+    @flock.agent("count").consumes(Order, where=lambda order: order.count < 5).prevent_self_trigger(prevent=False)
     async def count(order: Order) -> Order:
         return Order(count=order.count + 1)
 
@@ -396,7 +397,7 @@ async def test_p01_replay_of_a_delayed_artifact_waits_for_its_time(flock: Flock,
     assert seen == ["later"]
 
 
-# ---- publishes(...)
+# ---- what an agent declares to publish
 
 
 async def test_p01_publishes_tags_are_on_every_output_besides_the_engines_own(flock: Flock) -> None:
@@ -416,9 +417,10 @@ async def test_p01_outputs_take_the_partition_key_that_all_inputs_share(flock: F
     async def pack(order: Order, payment: Payment) -> Parcel:
         return Parcel(item=order.item)
 
-    for item, keys in {"same": ("eu", "eu"), "different": ("eu", "us"), "one": ("eu", None), "none": (None, None)}.items():
-        await flock.publish(Order(item=item), partition_key=keys[0])
-        await flock.publish(Payment(), partition_key=keys[1])
+    stories = [("same", "eu", "eu"), ("different", "eu", "us"), ("one", "eu", None), ("none", None, None)]
+    for item, first, second in stories:
+        await flock.publish(Order(item=item), partition_key=first)
+        await flock.publish(Payment(), partition_key=second)
         await flock.run_until_idle()
     found = {parcel.payload.item: parcel.partition_key for parcel in await flock.store.query(Parcel)}
     assert found == {"same": "eu", "different": None, "one": None, "none": None}
@@ -428,6 +430,7 @@ async def test_p01_several_publishes_are_several_evaluations(flock: Flock) -> No
     groups: list[tuple[type[BaseModel], ...]] = []
 
     class Maker(Engine):
+        @override
         async def evaluate(
             self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup
         ) -> list[BaseModel]:
@@ -438,7 +441,8 @@ async def test_p01_several_publishes_are_several_evaluations(flock: Flock) -> No
     await flock.publish(Order())
     await flock.run_until_idle()
     assert groups == [(Parcel, Label), (Payment,)]
-    assert [type(each.payload) for each in await flock.store.query([Parcel, Label, Payment])] == [Parcel, Label, Payment]
+    made: list[object] = [type(each.payload) for each in await flock.store.query([Parcel, Label, Payment])]
+    assert made == [Parcel, Label, Payment]
 
 
 async def test_p01_a_repeated_output_type_is_a_count_for_engines_that_generate(clock: FakeClock) -> None:
@@ -673,7 +677,7 @@ COMBINATIONS: dict[str, tuple[Declare, str]] = {
     "no engine": (lambda a: a.consumes(Order), "no engine"),
     "function and engine": (lambda a: a.consumes(Order).calls(make_parcel).with_engines(Engine()), "choose one"),
     "two of one name": (
-        lambda a: a.consumes(Order, name="x").consumes(Payment, name="x").calls(lambda it: None),
+        lambda a: a.consumes(Order, name="x").consumes(Payment, name="x").calls(lambda _: None),
         "two subscriptions named 'x'",
     ),
     "replay of direct": (

@@ -94,7 +94,7 @@ async def test_p01_the_keyword_arguments_apply_to_every_form(flock: Flock, form:
         correlation_id="run-1",
         partition_key="eu",
         tags={"urgent"},
-        visibility=PrivateVisibility(agents={"clerk"}),
+        visibility=PrivateVisibility(agents=frozenset({"clerk"})),
     )
     stored = await flock.store.get("order-1")
     assert stored is not None
@@ -103,7 +103,7 @@ async def test_p01_the_keyword_arguments_apply_to_every_form(flock: Flock, form:
         assert each.correlation_id == "run-1"
         assert each.partition_key == "eu"
         assert each.tags == {"urgent"}
-        assert each.visibility == PrivateVisibility(agents={"clerk"})
+        assert each.visibility == PrivateVisibility(agents=frozenset({"clerk"}))
 
 
 async def test_p01_an_artifacts_own_envelope_counts_where_the_caller_says_nothing(flock: Flock) -> None:
@@ -242,12 +242,13 @@ async def test_p01_publish_manys_keyword_arguments_apply_to_all_and_ids_one_by_o
         correlation_id="run-1",
         partition_key="eu",
         tags=["urgent"],
-        visibility=LabelledVisibility(required_labels={"staff"}),
+        visibility=LabelledVisibility(required_labels=frozenset({"staff"})),
     )
     assert [artifact.id for artifact in artifacts] == ["first", "second"]
     for artifact in artifacts:
-        assert (artifact.correlation_id, artifact.partition_key, artifact.tags) == ("run-1", "eu", {"urgent"})
-        assert artifact.visibility == LabelledVisibility(required_labels={"staff"})
+        assert (artifact.correlation_id, artifact.partition_key) == ("run-1", "eu")
+        assert artifact.tags == {"urgent"}
+        assert artifact.visibility == LabelledVisibility(required_labels=frozenset({"staff"}))
 
 
 GOOD = {"type": "Order", "item": "pen"}

@@ -212,11 +212,13 @@ def bad(words: str) -> Callable[[Callable[..., Any]], None]:
 
 
 @bad("parameter 'number'")
-async def number(number: int) -> Review: ...
+async def number(number: int) -> Review:
+    return Review()
 
 
 @bad("parameter 'names'")
-async def list_of_text(names: list[str]) -> Review: ...
+async def list_of_text(names: list[str]) -> Review:
+    return Review()
 
 
 @bad("only one may be untyped")
@@ -224,31 +226,38 @@ async def two_untyped(one, two) -> Review: ...  # type: ignore[no-untyped-def] #
 
 
 @bad(r"\*args")
-async def star_args(*bugs: Bug) -> Review: ...
+async def star_args(*bugs: Bug) -> Review:
+    return Review()
 
 
 @bad(r"\*args")
-async def star_kwargs(bug: Bug, **rest: Any) -> Review: ...
+async def star_kwargs(bug: Bug, **rest: Any) -> Review:
+    return Review()
 
 
 @bad("returns <class 'int'>")
-async def returns_number(bug: Bug) -> int: ...
+async def returns_number(bug: Bug) -> int:
+    return 1
 
 
 @bad("returns")
-async def returns_list_of_text(bug: Bug) -> list[str]: ...
+async def returns_list_of_text(bug: Bug) -> list[str]:
+    return []
 
 
 @bad("OnlyForTypeCheckers")
-async def unknown_name(bug: Bug, price: OnlyForTypeCheckers) -> Review: ...
+async def unknown_name(bug: Bug, price: OnlyForTypeCheckers) -> Review:
+    return Review()
 
 
 @bad("needs consumes")
-async def bare_list(bugs: list[Bug]) -> Review: ...
+async def bare_list(bugs: list[Bug]) -> Review:
+    return Review()
 
 
 @bad("needs consumes")
-async def bare_tuples(pairs: list[tuple[Bug, Audit]]) -> Review: ...
+async def bare_tuples(pairs: list[tuple[Bug, Audit]]) -> Review:
+    return Review()
 
 
 @pytest.mark.parametrize("case", BAD_PARAMETERS)
@@ -273,7 +282,7 @@ UNFITTING: dict[str, tuple[dict[str, Any], tuple[type[BaseModel], ...], Callable
     "batch into a single model": ({"batch": BatchSpec(size=2)}, (Bug,), singles, r"needs a parameter bug: list\[...\]"),
     "list of another type": ({"batch": BatchSpec(size=2)}, (Bug,), audits, "can never fill the parameter 'audits'"),
     "tuples without a batch": ({}, (Bug, Audit), pairs, "can never fill the parameter 'pairs'"),
-    "tuples in another order": ({"batch": BatchSpec(size=2)}, (Audit, Bug), pairs, "can never fill the parameter 'pairs'"),
+    "tuples in another order": ({"batch": BatchSpec(size=2)}, (Audit, Bug), pairs, "can never fill"),
     "tuples of another length": ({"batch": BatchSpec(size=2)}, (Bug, Bug, Audit), pairs, "can never fill"),
 }
 
@@ -329,7 +338,8 @@ async def test_p03_an_artifact_with_an_envelope_of_its_own(flock: Flock) -> None
         return Artifact(Review(text="x"), tags=["hot"], partition_key="eu", id="mine")
 
     (output,) = await flock.invoke(review, Bug())
-    assert (output.id, output.tags, output.partition_key, output.produced_by) == ("mine", {"hot"}, "eu", "review")
+    assert (output.id, output.partition_key, output.produced_by) == ("mine", "eu", "review")
+    assert output.tags == {"hot"}
 
 
 async def test_p03_declared_to_return_nothing_a_model_is_an_output_error(flock: Flock) -> None:

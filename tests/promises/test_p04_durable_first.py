@@ -1,4 +1,4 @@
-"""P4: the caller's await returns when the commit is durable, nothing runs before that, and an id makes it idempotent."""
+"""P4: the caller's await returns when the commit is durable, nothing runs before, and an id makes it idempotent."""
 
 import asyncio
 from collections.abc import Callable
@@ -264,8 +264,15 @@ async def test_p04_a_failing_commit_of_outputs_is_tried_again_without_running_th
 # ---- publish(..., id=)
 
 
-@pytest.mark.parametrize("again", [Order(), {"type": "Order", "item": "pen"}, Artifact(Order())], ids=["model", "dict", "artifact"])
-async def test_p04_the_same_id_and_content_give_the_stored_artifact(flock: Flock, again: Any) -> None:
+AGAIN: dict[str, Any] = {
+    "model": Order(),
+    "dict": {"type": "Order", "item": "pen"},
+    "artifact": Artifact(Order()),
+}
+
+
+@pytest.mark.parametrize("form", AGAIN)
+async def test_p04_the_same_id_and_content_give_the_stored_artifact(flock: Flock, form: str) -> None:
     ran: list[Order] = []
 
     @flock.agent
@@ -274,7 +281,7 @@ async def test_p04_the_same_id_and_content_give_the_stored_artifact(flock: Flock
 
     first = await flock.publish(Order(), id="order-1", tags=["urgent"])
     await flock.run_until_idle()
-    second = await flock.publish(again, id="order-1", tags=["urgent"])
+    second = await flock.publish(AGAIN[form], id="order-1", tags=["urgent"])
     await flock.run_until_idle()
     assert second == first
     assert (second.sequence, second.created_at) == (first.sequence, first.created_at)

@@ -109,7 +109,9 @@ async def test_p06_when_conditions_count_within_a_run_or_over_the_board(flock: F
 
 
 @pytest.mark.parametrize("last", ["one", "two"])
-async def test_p06_the_activation_and_its_outputs_belong_to_the_run_of_the_latest_input(flock: Flock, last: str) -> None:
+async def test_p06_the_activation_and_its_outputs_belong_to_the_run_of_the_latest_input(
+    flock: Flock, last: str
+) -> None:
     packs(flock, scope="board")
     first = {"one": "two", "two": "one"}[last]
     await flock.publish(Payment(), correlation_id=first)

@@ -377,7 +377,10 @@ async def test_p07_equal_keys_meet(flock: Flock, one: object, two: object) -> No
     assert (await flock.run_until_idle()).succeeded == 1
 
 
-@pytest.mark.parametrize(("one", "two"), [(1, True), (1, "1"), (0, False), ("a", ("a",)), (("a", "b"), ("ab",))], ids=repr)
+OTHER_KEYS: list[tuple[object, object]] = [(1, True), (1, "1"), (0, False), ("a", ("a",)), (("a", "b"), ("ab",))]
+
+
+@pytest.mark.parametrize(("one", "two"), OTHER_KEYS, ids=repr)
 async def test_p07_keys_of_different_kinds_never_meet(flock: Flock, one: object, two: object) -> None:
     @flock.agent("pack").consumes(Order, Payment, join=JoinSpec(by=lambda it: it.key, within=3))
     async def pack(order: Order, payment: Payment) -> None: ...
@@ -459,7 +462,7 @@ async def test_p07_a_tripped_limit_is_an_event_a_counter_and_a_failure(clock: Fa
     with setup(memory=True) as tracing:
         async with Flock(max_depth=3, clock=clock, observers=[events.append]) as flock:
 
-            @flock.agent("echo").consumes(Order).prevent_self_trigger(False)
+            @flock.agent("echo").consumes(Order).prevent_self_trigger(prevent=False)
             async def echo(order: Order) -> Order:
                 return order
 

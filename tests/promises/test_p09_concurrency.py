@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from typing_extensions import override
 
 from flock import ConfigurationError, Context, Engine, EvalInputs, Flock, OutputGroup, WaitError
 from flock.ports import AgentInfo
@@ -137,7 +138,7 @@ async def test_p09_the_flocks_max_concurrency_bounds_all_agents_together(clock: 
 async def test_p09_each_candidate_of_best_of_n_takes_a_slot(flock: Flock, own: int) -> None:
     meter = Meter()
 
-    @flock.agent("choose").consumes(Job).best_of(4, score=lambda result: 0.0).max_concurrency(own)
+    @flock.agent("choose").consumes(Job).best_of(4, score=lambda _: 0.0).max_concurrency(own)
     async def choose(job: Job) -> Done:
         with meter:
             await rounds(3)
@@ -184,6 +185,7 @@ async def test_p09_a_whole_engine_chain_is_one_slot(flock: Flock) -> None:
         def __init__(self, *, first: bool) -> None:
             self._first = first
 
+        @override
         async def evaluate(
             self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup
         ) -> None:

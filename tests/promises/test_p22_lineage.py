@@ -1,5 +1,7 @@
 """P22: every artifact knows its parents, lineage answers why it exists, and a board can be read as of any sequence."""
 
+from typing import Any
+
 import pytest
 from pydantic import BaseModel
 
@@ -43,7 +45,9 @@ def publishing_house(flock: Flock) -> None:
     async def read(draft: Draft) -> Review:
         return Review(name=draft.name)
 
-    @flock.agent("bind").consumes(Draft, Review, join=JoinSpec(by=lambda it: it.name, within=9), batch=BatchSpec(size=2))
+    join = JoinSpec(by=lambda it: it.name, within=9)
+
+    @flock.agent("bind").consumes(Draft, Review, join=join, batch=BatchSpec(size=2))
     async def bind(pairs: list[tuple[Draft, Review]]) -> Book:
         return Book(name="+".join(draft.name for draft, _ in pairs))
 
@@ -205,7 +209,7 @@ async def test_p22_reading_as_of_a_sequence_does_not_change_when_the_board_goes_
 
 
 async def test_p22_queries_combine_their_filters_in_board_order(flock: Flock) -> None:
-    @flock.agent("write").consumes(Request, where=lambda request: request.name == "write").publishes(Draft, tags=["new"])
+    @flock.agent("write").consumes(Request, where=lambda it: it.name == "write").publishes(Draft, tags=["new"])
     async def write(request: Request) -> Draft:
         return Draft(name=request.name)
 
@@ -214,8 +218,8 @@ async def test_p22_queries_combine_their_filters_in_board_order(flock: Flock) ->
     await flock.run_until_idle()
     store = flock.store
 
-    async def names(**filters: object) -> list[str]:
-        found = await store.query(**filters)  # type: ignore[arg-type]
+    async def names(**filters: Any) -> list[str]:
+        found = await store.query(**filters)
         return [f"{type(each.payload).__name__} {each.payload.name}" for each in found]
 
     assert await names() == ["Request write", "Request x", "Draft write"]

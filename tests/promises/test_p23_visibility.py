@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from typing_extensions import override
 
 from flock import (
     AfterVisibility,
@@ -316,7 +317,7 @@ async def by_pages(ctx: Context, secret: str) -> list[str]:
 
 async def by_lineage(ctx: Context, secret: str) -> list[str]:
     try:
-        return [(await ctx.board.lineage(secret)).artifact.id]
+        return [secret for _ in [await ctx.board.lineage(secret)]]
     except VisibilityError:
         return []
 
@@ -358,8 +359,8 @@ async def test_p23_pages_of_an_agents_query_count_only_what_it_sees(flock: Flock
 
     @flock.agent("spy").consumes(Trigger)
     async def look(trigger: Trigger, ctx: Context) -> None:
-        for offset in (0, 2, 4):
-            pages.append([each.payload.text for each in await ctx.board.query(Secret, limit=2, offset=offset)])
+        found = [await ctx.board.query(Secret, limit=2, offset=offset) for offset in (0, 2, 4)]
+        pages.extend([each.payload.text for each in page] for page in found)
 
     for number in range(8):
         await flock.publish(Secret(text=str(number)), visibility=private("boss") if number % 2 else PUBLIC)
@@ -381,7 +382,8 @@ async def test_p23_a_context_provider_can_not_show_an_agent_what_it_may_not_see(
     async def provide(ctx: Context) -> Any:
         return await flock.store.query(Secret)
 
-    everything = await flock.publish_many([Artifact(Secret(text=name), visibility=v) for name, (v, _) in CASES.items()])
+    drafts = [Artifact(Secret(text=name), visibility=visibility) for name, (visibility, _) in CASES.items()]
+    everything = await flock.publish_many(drafts)
     provider: Any = provide if is_async else (lambda _: everything)
 
     @flock.agent("spy").labels("red", "blue").tenant("acme").consumes(Trigger).with_context(provider)
@@ -498,6 +500,7 @@ async def test_p23_an_engine_that_hands_a_private_input_on_keeps_it_private(floc
 
 async def test_p23_a_hook_can_not_widen_what_comes_from_the_inputs(flock: Flock) -> None:
     class Leak(AgentComponent):
+        @override
         async def on_post_evaluate(
             self, agent: Any, ctx: Context, inputs: EvalInputs, result: EvalResult
         ) -> EvalResult:

@@ -246,10 +246,13 @@ async def test_without_a_deadline_the_clock_leaves_the_loop_alone(clock: FakeClo
     await clock.sleep(1)
     clock.call_at(HOUR, lambda: None).cancel()
     loop = asyncio.get_running_loop()
-    woken = loop.create_future()
-    loop.call_later(0.01, woken.set_result, None)
-    await woken
-    assert not getattr(loop, "_ready", ())
+    looks: list[bool] = []
+    for _ in range(5):  # others may have something to do at one look, but not at all of them
+        woken = loop.create_future()
+        loop.call_later(0.01, woken.set_result, None)
+        await woken
+        looks.append(bool(getattr(loop, "_ready", ())))
+    assert not all(looks)
     assert clock.now() == 1.0
 
 

@@ -260,7 +260,8 @@ def _fingerprint(types: tuple[type[BaseModel], ...], counts: tuple[int, ...], sp
 
 
 def _own_hook(engine: Any, name: str) -> Callable[..., Awaitable[Any]] | None:  # noqa: ANN401
-    if getattr(type(engine), name, None) is getattr(Engine, name):
+    kind: type[object] = engine.__class__
+    if getattr(kind, name, None) is getattr(Engine, name):
         return None
     return getattr(engine, name, None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -127,7 +127,11 @@ class BoardReader:
     def _names(self, types: Any) -> frozenset[str]:  # noqa: ANN401 - what query takes
         names: set[str] = set()
         for kind in members(types):
-            cls = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else self._types.resolve(kind)
+            cls = (
+                kind
+                if isinstance(kind, type) and issubclass(kind, BaseModel)
+                else self._types.resolve(cast("object", kind))
+            )
             names |= self._types.names_of(cls)
         return frozenset(names)
 

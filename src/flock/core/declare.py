@@ -260,7 +260,8 @@ def _predicates(name: str, value: object) -> tuple[Predicate, ...]:
 
 def _checks(value: object) -> tuple[tuple[Predicate, str], ...]:
     checks: list[tuple[Predicate, str]] = []
-    for each in [] if value is None else members(value) if isinstance(value, list) else [value]:
+    several = [] if value is None else [value] if isinstance(value, tuple) else members(value)
+    for each in several:
         check, *text = members(each) or [None]
         if not callable(check) or len(text) > 1:
             message = f"validate= takes functions of a payload or (function, message) pairs, not {each!r}"

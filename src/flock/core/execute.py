@@ -189,16 +189,14 @@ class Executor:
             if hooks is not None:
                 result = result_of(result, agent)
                 result = await hooks.transform("on_post_evaluate", EvalResult, result, agent, ctx, inputs)
-            items = items_of(result)
-            if group.fan_out is not None:
-                check_counts([type(_payload(item)) for item in items], agent, group)
-            if items:
-                records += self._record(items, agent, group, ctx, len(records))
+            records += self._record(items_of(result), agent, group, ctx, len(records))
         return records
 
     def _record(
         self, items: Sequence[Item], agent: Agent, group: OutputGroup, ctx: Context, first_slot: int
     ) -> list[Record]:
+        if group.fan_out is not None and not agent.streams:
+            check_counts([type(_payload(item)) for item in items], agent, group)
         trace_context = self._metrics.traceparent()
         made, filtered = records_of(
             items, agent, group, ctx.activation, self._clock, first_slot=first_slot, trace_context=trace_context

@@ -37,13 +37,11 @@ def items_of(result: object) -> Sequence[Item]:
             return (result,)
         case EvalResult(artifacts=artifacts):
             return artifacts
-        case list() | tuple() | set() | frozenset():
-            given = [item for item in members(result) if item is not None]
-            items = [item for item in given if isinstance(item, (BaseModel, Artifact))]
-            if len(items) == len(given):
-                return items
         case _:
-            pass
+            given = [item for item in members(result) if item is not None]
+    items = [item for item in given if isinstance(item, (BaseModel, Artifact))]
+    if len(items) == len(given):
+        return items
     message = (
         f"an engine returns pydantic models, artifacts, lists of these, an EvalResult or None, not {_describe(result)}"
     )
@@ -165,7 +163,6 @@ def _visibility(payload: BaseModel, group: OutputGroup, inputs: Sequence[Record]
 
 
 def _describe(result: object) -> str:
-    if isinstance(result, (list, tuple, set, frozenset)):
-        odd = next(i for i in members(result) if i is not None and not isinstance(i, (BaseModel, Artifact)))
-        return f"a {type(result).__name__} with a {type(odd).__name__}"
-    return type(result).__name__
+    odd = [i for i in members(result) if i is not None and not isinstance(i, (BaseModel, Artifact))]
+    name = type(result).__name__
+    return name if odd == [result] else f"a {name} with a {type(odd[0]).__name__}"

@@ -195,14 +195,13 @@ class Waiter:
             changes = (signals.changed.wait(), signals.quiet.wait())
             while records := await store.follow(cursor, _PAGE):
                 cursor = records[-1].sequence
-                for record in records:
-                    if record.run != run or record.id == asked:
-                        continue
-                    if isinstance(record.snapshot, kind):
-                        payload: M = Artifact.of(record).payload
-                        return payload
-                    if failure is None and isinstance(record.snapshot, Failure):
-                        failure = record.snapshot
+                mine = [record for record in records if record.run == run and record.id != asked]
+                found = next((record for record in mine if isinstance(record.snapshot, kind)), None)
+                if found is not None:
+                    payload: M = Artifact.of(found).payload
+                    return payload
+                failures = [record.snapshot for record in mine if isinstance(record.snapshot, Failure)]
+                failure = failure or next(iter(failures), None)
             if not await store.work(run) and not await self._may_change_soon(run):
                 raise await self._unanswered(run, kind) if failure is None else AgentFailedError((failure,))
             if self.closed:

@@ -111,7 +111,7 @@ class FanOut:
             return cls(value, value)
         if isinstance(value, tuple) and len(value) == len(("low", "high")):
             return cls(*value)
-        cls._refuse(value)
+        return cls._refuse(value)
 
     @staticmethod
     def _refuse(value: object) -> NoReturn:
