@@ -155,14 +155,15 @@ async def test_p03_eval_inputs_may_be_asked_for(flock: Flock) -> None:
 
 async def test_p03_one_untyped_parameter_receives_eval_inputs(flock: Flock) -> None:
     async def review(inputs, ctx: Context):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-        return Review(text=f"{type(inputs).__name__} {ctx.trigger}")
+        return Review(text=f"{inputs.__class__.__name__} {ctx.trigger}")
 
     flock.agent("review").consumes(Bug).publishes(Review).calls(review)  # pyright: ignore[reportUnknownArgumentType]
     assert await made(flock, Bug()) == ["EvalInputs artifact"]
 
 
 async def test_p03_a_lambda_is_a_function_like_any_other(flock: Flock) -> None:
-    flock.agent("review").consumes(Bug).publishes(Review).calls(lambda inputs: Review(text=inputs.first_as(Bug).name))
+    fn: Callable[[EvalInputs], Review] = lambda inputs: Review(text=inputs.all_as(Bug)[0].name)  # noqa: E731
+    flock.agent("review").consumes(Bug).publishes(Review).calls(fn)
     assert await made(flock, Bug()) == ["bug"]
 
 
@@ -222,7 +223,8 @@ async def list_of_text(names: list[str]) -> Review:
 
 
 @bad("only one may be untyped")
-async def two_untyped(one, two) -> Review: ...  # type: ignore[no-untyped-def] # noqa: ANN001
+async def two_untyped(one, two) -> Review:  # type: ignore[no-untyped-def] # noqa: ANN001
+    return Review()
 
 
 @bad(r"\*args")

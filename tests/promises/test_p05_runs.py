@@ -192,21 +192,27 @@ async def test_p05_leaving_a_traced_run_neither_waits_nor_cancels(flock: Flock) 
 
 
 async def test_p05_leaving_a_traced_run_by_an_error_leaves_the_run_alone(flock: Flock) -> None:
-    with pytest.raises(RuntimeError, match="mine"):
+    async def broken() -> None:
         async with flock.traced_run(correlation_id="mine"):
             await flock.publish(Order())
             raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        await broken()
     assert flock.correlation_id == "default"
     assert (await flock.publish(Order(), correlation_id="mine")).correlation_id == "mine"
 
 
 async def test_p05_runs_of_two_flocks_do_not_see_each_other(clock: FakeClock) -> None:
-    async with Flock(name="one", clock=clock) as one, Flock(name="two", clock=clock) as two:
-        async with one.traced_run(correlation_id="first"):
-            assert (await two.publish(Order())).correlation_id == "two"
-            async with two.traced_run(correlation_id="second"):
-                assert (await one.publish(Order())).correlation_id == "first"
-                assert (await two.publish(Order())).correlation_id == "second"
+    async with (
+        Flock(name="one", clock=clock) as one,
+        Flock(name="two", clock=clock) as two,
+        one.traced_run(correlation_id="first"),
+    ):
+        assert (await two.publish(Order())).correlation_id == "two"
+        async with two.traced_run(correlation_id="second"):
+            assert (await one.publish(Order())).correlation_id == "first"
+            assert (await two.publish(Order())).correlation_id == "second"
 
 
 async def test_p05_invoke_and_arun_outside_any_run_open_one(flock: Flock) -> None:
@@ -347,8 +353,9 @@ async def test_p05_publishing_into_a_cancelled_run_is_a_publish_error(flock: Flo
     with pytest.raises(PublishError, match="'mine' was cancelled"):
         await flock.publish_many([Order(), Order()], correlation_id="mine")
     async with flock.traced_run(correlation_id="mine"):
-        with pytest.raises(PublishError):
-            await flock.publish(Order())
+        for publishing in (flock.publish(Order()), flock.publish_many([Order()])):
+            with pytest.raises(PublishError):
+                await publishing
     assert len(await flock.store.list()) == 1
 
 

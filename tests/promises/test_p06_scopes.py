@@ -205,6 +205,21 @@ async def test_p06_cancel_leaves_what_other_runs_have_in_a_board_wide_batch(floc
     assert batches == [["b", "c"]]
 
 
+async def test_p06_cancel_leaves_a_group_that_another_run_completed_in_its_batch(flock: Flock) -> None:
+    batches: list[list[str]] = []
+
+    @flock.agent("pack").consumes(Order, Payment, batch=BatchSpec(size=2), scope="board")
+    async def pack(pairs: list[tuple[Order, Payment]]) -> None:
+        batches.append([order.item + payment.item for order, payment in pairs])
+
+    await flock.publish(Order(item="a"), correlation_id="one")
+    await flock.publish(Payment(item="x"), correlation_id="two")
+    await flock.cancel("one")
+    await flock.publish_many([Order(item="b"), Payment(item="y")], correlation_id="three")
+    await flock.run_until_idle()
+    assert batches == [["ax", "by"]]
+
+
 async def test_p06_a_board_wide_collector_waits_for_every_run_that_has_something_in_it(flock: Flock) -> None:
     packs(flock, scope="board")
     await flock.publish(Order(), correlation_id="one")

@@ -39,6 +39,11 @@ class Frozen(BaseModel):
     number: int = 0
 
 
+def asks(predicate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Tell type checkers what a lambda among options is."""
+    return predicate
+
+
 class Watched:
     """A board together with what its observers and counters saw."""
 
@@ -169,7 +174,7 @@ CONDITIONS: dict[str, tuple[Any, str]] = {
     "both": (When.exists(Payment) & When.exists(Parcel), "xp|"),
     "either": (When.exists(Parcel) | When.count(Payment).at_least(2), "p|"),
     "not and": (~When.exists(Parcel) & When.exists(Payment), "x|"),
-    "filters": (When.exists(Payment, where=lambda payment: payment.item == "gold"), "xxg|"),
+    "filters": (When.exists(Payment, where=asks(lambda payment: payment.item == "gold")), "xxg|"),
     "tags": (When.exists(Payment, tags={"gold"}), "xt|"),
 }
 
@@ -253,7 +258,7 @@ def raising(_: object) -> bool:
 
 RAISING: dict[str, dict[str, Any]] = {
     "where": {"where": raising},
-    "one of several": {"where": [lambda _: True, raising]},
+    "one of several": {"where": [asks(lambda _: True), raising]},
     "join key": {"join": JoinSpec(by=raising, within=3)},
     "when": {"when": When.count(Order, where=raising).at_least(1)},
 }
@@ -409,9 +414,9 @@ async def test_p07_an_output_that_publishes_where_leaves_out_is_an_event_and_a_c
 
 
 REJECTED: dict[str, tuple[dict[str, Any], Any, str]] = {
-    "invalid": ({"validate": lambda parcel: parcel.item != "bad"}, Parcel(item="bad"), "invalid Parcel"),
-    "invalid, with a message": ({"validate": [(lambda _: False, "never good")]}, Parcel(), "never good"),
-    "one of several checks": ({"validate": [lambda _: True, lambda _: False]}, Parcel(), "invalid Parcel"),
+    "invalid": ({"validate": asks(lambda parcel: parcel.item != "bad")}, Parcel(item="bad"), "invalid Parcel"),
+    "invalid, with a message": ({"validate": [(asks(lambda _: False), "never good")]}, Parcel(), "never good"),
+    "one of several checks": ({"validate": [asks(lambda _: True), asks(lambda _: False)]}, Parcel(), "invalid Parcel"),
     "undeclared type": ({}, Payment(), "returned Payment, which it does not declare; declared: Parcel"),
     "too few": ({"fan_out": 2}, Parcel(), "made 1 of Parcel; fan_out asks for 2"),
     "too many": ({"fan_out": (0, 1)}, [Parcel(), Parcel()], "made 2 of Parcel; fan_out asks for 0 to 1"),
@@ -422,7 +427,7 @@ REJECTED: dict[str, tuple[dict[str, Any], Any, str]] = {
     "where raises": ({"where": raising}, Parcel(), "no idea"),
     "validate raises": ({"validate": raising}, Parcel(), "no idea"),
     "visibility raises": ({"visibility": raising}, Parcel(), "no idea"),
-    "visibility is none": ({"visibility": lambda _: "public"}, Parcel(), "no Visibility"),
+    "visibility is none": ({"visibility": asks(lambda _: "public")}, Parcel(), "no Visibility"),
 }
 
 

@@ -58,6 +58,11 @@ class Acting(Ambient):
         self._busy = 0
         self._held = False
 
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        return self.desk.agent
+
     def take_free(self) -> bool:
         """Take the slots if they are free right now."""
         desk = self.desk

@@ -130,7 +130,7 @@ class BoardReader:
             cls = (
                 kind
                 if isinstance(kind, type) and issubclass(kind, BaseModel)
-                else self._types.resolve(cast("object", kind))
+                else self._types.resolve(kind)
             )
             names |= self._types.names_of(cls)
         return frozenset(names)

@@ -260,7 +260,7 @@ def _predicates(name: str, value: object) -> tuple[Predicate, ...]:
 
 def _checks(value: object) -> tuple[tuple[Predicate, str], ...]:
     checks: list[tuple[Predicate, str]] = []
-    several = [] if value is None else [value] if isinstance(value, tuple) else members(value)
+    several: list[object] = [] if value is None else [value] if isinstance(value, tuple) else members(value)
     for each in several:
         check, *text = members(each) or [None]
         if not callable(check) or len(text) > 1:

@@ -7,15 +7,27 @@ import contextlib
 import contextvars
 import queue
 import threading
-from typing import TYPE_CHECKING, Any
-
-from flock.core.ambient import Acting, current
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 _Job = tuple[contextvars.Context, "Callable[[], Any]", asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+
+class Holder(Protocol):
+    """Who holds slots while a thread works for it."""
+
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        ...
+
+    def occupy(self) -> None:
+        """Keep the slots for a thread."""
+
+    def vacate(self, *, late: bool) -> None:
+        """A thread has returned; `late` says that nobody waited for it any more."""
 
 
 class Threads:
@@ -35,33 +47,23 @@ class Threads:
         """The agents whose threads still run although nobody waits for them any more."""
         return frozenset(self._late.values())
 
-    async def run(self, fn: Callable[[], Any]) -> Any:  # noqa: ANN401 - what fn gives
+    async def run(self, fn: Callable[[], Any], holder: Holder) -> Any:  # noqa: ANN401 - what fn gives
         """Run a function in a thread with the caller's context variables.
 
-        Cancelling the wait does not stop the thread: the caller's slots stay taken until it returns.
+        Cancelling the wait does not stop the thread: the holder's slots stay taken until it returns.
         """
-        ambient = current.get()
-        turn = ambient if isinstance(ambient, Acting) else None
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._inbox().put((contextvars.copy_context(), fn, loop, future))
-        if turn is None:
-            return await asyncio.shield(future)
-        turn.occupy()
+        holder.occupy()
         try:
-            result = await asyncio.shield(future)
-        except asyncio.CancelledError:
-            if not future.done():
-                self._late[future] = turn.desk.agent
-                future.add_done_callback(lambda done: self._return_late(done, turn))
-                raise
-            turn.vacate(late=False)
-            raise
-        except BaseException:
-            turn.vacate(late=False)
-            raise
-        turn.vacate(late=False)
-        return result
+            return await asyncio.shield(future)
+        finally:
+            if future.done():
+                holder.vacate(late=False)
+            else:
+                self._late[future] = holder.name
+                future.add_done_callback(lambda done: self._return_late(done, holder))
 
     def close(self) -> None:
         """Let idle threads end, and busy ones after their job."""
@@ -71,11 +73,11 @@ class Threads:
         for inbox in idle:
             inbox.put(None)
 
-    def _return_late(self, done: asyncio.Future[Any], turn: Acting) -> None:
+    def _return_late(self, done: asyncio.Future[Any], holder: Holder) -> None:
         del self._late[done]
         if not done.cancelled():
             done.exception()  # the attempt has been settled: nobody asks for the outcome
-        turn.vacate(late=True)
+        holder.vacate(late=True)
 
     def _inbox(self) -> queue.SimpleQueue[_Job | None]:
         with self._lock:

@@ -113,7 +113,7 @@ async def _in_thread(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the
         result = call()
         return list(result) if inspect.isgenerator(result) else result
 
-    return await ambient.desk.threads.run(whole)
+    return await ambient.desk.threads.run(whole, ambient)
 
 
 def declare(draft: Draft) -> None:
@@ -170,7 +170,7 @@ def _callables(fn: Callable[..., Any]) -> Iterator[Any]:
 
 def _hints(fn: Callable[..., Any], namespace: dict[str, Any]) -> dict[str, Any]:
     inner = fn.func if isinstance(fn, functools.partial) else fn
-    target = inner if inspect.isroutine(inner) else type(inner).__call__
+    target: Any = inner if inspect.isroutine(inner) else type(inner).__call__
     scope = {**namespace, **_closed_over(target)} if inspect.isfunction(target) else namespace
     try:
         return typing.get_type_hints(target, localns=scope)

@@ -81,7 +81,7 @@ def loaded_type(name: str) -> type[BaseModel]:
 
 def copy_value(value: Any) -> Any:  # noqa: ANN401 - payload fields can hold anything
     """Give a value that shares nothing mutable with this one."""
-    kind: Any = type(value)
+    kind = cast("type[object]", type(value))
     if kind in _ATOMS:
         return value
     if kind is list:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from flock.core.gates import Arrival, counters_of, flush, merge, reduce, slots_of
 from flock.model.collect import Batch, Gather, Hold
 from flock.model.events import Waiting, WaitReason
-from flock.model.ledger import Offer, Target
+from flock.model.ledger import BOARD, Offer, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,13 +38,17 @@ class Changes:
 
 
 class _Row:
-    """One row of queues, as `flock.core.gates.Row` reads it."""
+    """One row of queues, as `flock.core.gates.Row` reads it, and where it is: in which stage, under which key."""
 
-    __slots__ = ("counters", "slots")
+    __slots__ = ("counters", "key", "slots", "spec", "stage", "timed")
 
-    def __init__(self, slots: int, counters: int) -> None:
-        self.slots: list[list[Arrival]] = [[] for _ in range(slots)]
-        self.counters = [0] * counters
+    def __init__(self, spec: Stage, stage: int, key: str) -> None:
+        self.spec = spec
+        self.stage = stage
+        self.key = key
+        self.timed = isinstance(spec, Batch) and spec.timeout is not None
+        self.slots: list[list[Arrival]] = [[] for _ in range(slots_of(spec))]
+        self.counters = [0] * counters_of(spec)
 
 
 class Collector:
@@ -64,14 +68,12 @@ class Collector:
     def offer(self, offer: Offer, now: float, changes: Changes) -> float | None:
         """Take one match in; gives when this collector is next due."""
         if offer.slot < 0:
-            last = len(self._rows) - 1
-            row = self._row(last, "")
+            row = self._row(len(self._rows) - 1, "")
             row.counters[-offer.slot - 1] += 1
-            spec = self.target.stages[last]
-            return self._apply(last, "", row, reduce(spec, row, None, self._position, now), None, now, changes)
+            return self._touch(row, now, changes)
         self._position += 1
         arrival = Arrival(now, self._position, ((offer.record,),))
-        due = self._feed(0, offer.key, offer.slot, arrival, now, changes)
+        due = self._feed(self._row(0, offer.key), offer.slot, arrival, now, changes)
         first = self.target.stages[0]
         if isinstance(first, Gather) and (first.within is not None or first.last is not None):
             self._arrivals.append((arrival, offer.key))
@@ -80,11 +82,12 @@ class Collector:
 
     def expire(self, now: float, changes: Changes) -> float | None:
         """Do what time has made due; gives when it is next due."""
-        dues = [self._touch(stage, "", now, changes) for stage in range(len(self._rows)) if self._rows[stage].get("")]
+        dues = [self._touch(rows[""], now, changes) for rows in self._rows if "" in rows]
         spec = self.target.stages[0]
         while self._arrivals and isinstance(spec, Gather):
             arrival, key = self._arrivals[0]
-            if self._holds(arrival, key):
+            row = self._rows[0].get(key)
+            if row is not None and _holds(row, arrival):
                 gone = (spec.within is not None and arrival.at + spec.within <= now) or (
                     spec.last is not None and self._position - arrival.position > spec.last
                 )
@@ -92,27 +95,27 @@ class Collector:
                     if spec.within is not None:
                         dues.append(arrival.at + spec.within)
                     break
-                self._touch(0, key, now, changes)
+                self._touch(row, now, changes)
             self._arrivals.popleft()
         return min([due for due in dues if due is not None], default=None)
 
     def flush(self, now: float, changes: Changes) -> None:
         """Fire partial batches."""
-        for stage, rows in enumerate(self._rows):
-            for key, row in list(rows.items()):
-                self._apply(stage, key, row, flush(self.target.stages[stage], row), None, now, changes)
+        for rows in self._rows:
+            for row in list(rows.values()):
+                self._apply(row, flush(row.spec, row), None, now, changes)
 
     def withdraw(self, run: str, changes: Changes) -> list[Record]:
         """Take out what a run put in; gives the records."""
         gone: list[Record] = []
-        for stage, rows in enumerate(self._rows):
-            for key, row in list(rows.items()):
+        for rows in self._rows:
+            for row in list(rows.values()):
                 for queue in row.slots:
                     mine = [item for item in queue if _runs(item) == {run}]
                     gone += [record for item in mine for group in item.groups for record in group]
-                    self._count(stage, mine, -1, changes)
+                    _count(row, mine, -1, changes)
                     queue[:] = [item for item in queue if _runs(item) != {run}]
-                self._tidy(stage, key, row)
+                self._tidy(row)
         return gone
 
     @property
@@ -122,65 +125,52 @@ class Collector:
 
     def records(self) -> Iterator[Record]:
         """Give every record that is held."""
-        for _, row in self.items():
+        for row in self.rows():
             yield from _records(row)
 
-    def items(self) -> Iterator[tuple[Stage, _Row]]:
-        """Give each row that holds something, with its stage."""
-        for stage, rows in enumerate(self._rows):
-            for row in rows.values():
-                if any(row.slots):
-                    yield self.target.stages[stage], row
+    def rows(self) -> Iterator[_Row]:
+        """Give each row that holds something."""
+        return (row for rows in self._rows for row in rows.values() if any(row.slots))
 
     def count(self, run: str | None) -> int:
         """Count the rows that hold something (of a run)."""
         return sum(
             run is None or self.scope == run or any(record.run == run for record in _records(row))
-            for _, row in self.items()
+            for row in self.rows()
         )
 
     def waiting(self, run: str | None) -> Iterator[Waiting]:
         """Describe what waits here (of one run)."""
-        for spec, row in self.items():
+        for row in self.rows():
             records = list(_records(row))
             if run is not None and not any(record.run == run for record in records):
                 continue
-            reason, detail, due = _describe(spec, row)
+            reason, detail, due = _describe(row)
             yield Waiting(
                 reason=reason, agent=self.target.agent, run=self.scope or records[-1].run, detail=detail, due=due,
                 artifacts=tuple(record.id for record in records),
             )  # fmt: skip
 
     def _row(self, stage: int, key: str) -> _Row:
-        rows = self._rows[stage]
-        row = rows.get(key)
+        row = self._rows[stage].get(key)
         if row is None:
-            spec = self.target.stages[stage]
-            row = rows[key] = _Row(slots_of(spec), counters_of(spec))
+            row = self._rows[stage][key] = _Row(self.target.stages[stage], stage, key)
         return row
 
-    def _feed(
-        self, stage: int, key: str, slot: int, arrival: Arrival, now: float, changes: Changes
-    ) -> float | None:
-        rows = self._rows[stage]
-        row = rows.get(key) or self._row(stage, key)
-        spec = self.target.stages[stage]
-        step = reduce(spec, row, slot, self._position, now)
-        self._count(stage, (arrival,), 1, changes)
+    def _feed(self, row: _Row, slot: int, arrival: Arrival, now: float, changes: Changes) -> float | None:
+        step = reduce(row.spec, row, slot, self._position, now)
+        if row.timed:
+            _count(row, (arrival,), 1, changes)
         if not step.fire and not step.drop:
             row.slots[slot].append(arrival)
             return step.due
-        return self._apply(stage, key, row, step, (slot, arrival), now, changes)
+        return self._apply(row, step, (slot, arrival), now, changes)
 
-    def _touch(self, stage: int, key: str, now: float, changes: Changes) -> float | None:
-        row = self._rows[stage].get(key)
-        if row is None:
-            return None
-        step = reduce(self.target.stages[stage], row, None, self._position, now)
-        return self._apply(stage, key, row, step, None, now, changes)
+    def _touch(self, row: _Row, now: float, changes: Changes) -> float | None:
+        return self._apply(row, reduce(row.spec, row, None, self._position, now), None, now, changes)
 
     def _apply(
-        self, stage: int, key: str, row: _Row, step: Step, arrival: tuple[int, Arrival] | None, now: float, changes: Changes
+        self, row: _Row, step: Step, arrival: tuple[int, Arrival] | None, now: float, changes: Changes
     ) -> float | None:
         for slot, count in enumerate(step.drop):
             for item in _take(row, slot, count):
@@ -190,28 +180,55 @@ class Collector:
         due = step.due
         for counts in step.fire:
             taken = [_take(row, slot, count) for slot, count in enumerate(counts)]
-            groups = merge(self.target.stages[stage], taken)
-            self._count(stage, taken[0], -1, changes)
-            if stage + 1 == len(self._rows):
+            groups = merge(row.spec, taken)
+            _count(row, taken[0], -1, changes)
+            if row.stage + 1 == len(self._rows):
                 changes.fired.append(Fired(self.target, groups))
             else:
-                later = self._feed(stage + 1, "", 0, Arrival(now, self._position, groups), now, changes)
+                following = self._row(row.stage + 1, "")
+                later = self._feed(following, 0, Arrival(now, self._position, groups), now, changes)
                 due = later if due is None else due if later is None else min(due, later)
-        self._tidy(stage, key, row)
+        self._tidy(row)
         return due
 
-    def _tidy(self, stage: int, key: str, row: _Row) -> None:
+    def _tidy(self, row: _Row) -> None:
         if not any(row.slots) and not row.counters:
-            self._rows[stage].pop(key, None)
+            self._rows[row.stage].pop(row.key, None)
 
-    def _count(self, stage: int, items: Iterable[Arrival], sign: int, changes: Changes) -> None:
-        spec = self.target.stages[stage]
-        if isinstance(spec, Batch) and spec.timeout is not None:
-            changes.timed += [(run, sign) for item in items for run in _runs(item)]
 
-    def _holds(self, arrival: Arrival, key: str) -> bool:
-        row = self._rows[0].get(key)
-        return row is not None and any(queue and queue[0].position == arrival.position for queue in row.slots)
+class Collectors:
+    """A collector per subscription and scope."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._by_place: dict[tuple[str, str], Collector] = {}
+
+    def __iter__(self) -> Iterator[Collector]:
+        """Give them as they are now, oldest first."""
+        return iter(list(self._by_place.values()))
+
+    def of(self, offer: Offer) -> Collector:
+        """Give the collector that an offer goes to."""
+        target = offer.target
+        scope = BOARD if target.board_wide else offer.record.run
+        found = self._by_place.get((target.subscription, scope))
+        if found is None:
+            found = self._by_place[target.subscription, scope] = Collector(target, scope)
+        return found
+
+    def forget(self, run: str) -> None:
+        """Drop a run's collectors."""
+        for place in [place for place in self._by_place if place[1] == run]:
+            del self._by_place[place]
+
+
+def _count(row: _Row, items: Iterable[Arrival], sign: int, changes: Changes) -> None:
+    if row.timed:
+        changes.timed += [(run, sign) for item in items for run in _runs(item)]
+
+
+def _holds(row: _Row, arrival: Arrival) -> bool:
+    return any(queue and queue[0].position == arrival.position for queue in row.slots)
 
 
 def _records(row: _Row) -> Iterator[Record]:
@@ -229,9 +246,9 @@ def _take(row: _Row, slot: int, count: int) -> list[Arrival]:
     return taken
 
 
-def _describe(spec: Stage, row: _Row) -> tuple[WaitReason, str, float | None]:
+def _describe(row: _Row) -> tuple[WaitReason, str, float | None]:
     held = "/".join(str(len(queue)) for queue in row.slots)
-    match spec:
+    match row.spec:
         case Gather(need=need, within=within, keyed=keyed):
             wanted = "/".join(map(str, need))
             oldest = min(queue[0].at for queue in row.slots if queue)

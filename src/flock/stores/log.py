@@ -26,11 +26,20 @@ class Log:
         """The number of records."""
         return len(self._by_id)
 
-    def append(self, record: Record) -> None:
-        """Give a record the next sequence."""
-        self.sequence = record.sequence = self.sequence + 1
-        self._records.append(record)
-        self._by_id[record.id] = record
+    def extend(self, records: Iterable[Record]) -> None:
+        """Give the records that have none the next sequences."""
+        for record in records:
+            if not record.sequence:
+                self.sequence = record.sequence = self.sequence + 1
+                self._records.append(record)
+                self._by_id[record.id] = record
+
+    def lacks(self, records: Sequence[Record]) -> bool:
+        """Say whether none of these is here, and each has an id of its own."""
+        if len(records) == 1:
+            return records[0].id not in self._by_id
+        ids = {record.id for record in records}
+        return len(ids) == len(records) and self._by_id.keys().isdisjoint(ids)
 
     def get(self, id: str) -> Record | None:
         """Look an id up."""

@@ -1,0 +1,137 @@
+"""The memory store's activations: each one's life, from the match that started it to its end."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+
+from flock.model.artifact import Record
+from flock.model.ledger import Activation, Lease, Outcome, Settle, State, Target, Trigger
+from flock.stores.archive import STATES, Archive
+from flock.stores.queues import Queues
+from flock.stores.runs import Runs
+from flock.stores.timeline import Timeline
+
+
+class Activations:
+    """The open activations by id; runs count them, queues order them, the archive takes those that end."""
+
+    def __init__(self, runs: Runs, archive: Archive, timeline: Timeline) -> None:
+        """Start with none."""
+        self.open: dict[str, Activation] = {}
+        self.queues = Queues()
+        self.yields: dict[str, dict[int, Record]] = {}  # what streams have committed so far, by activation and slot
+        self._runs = runs
+        self._archive = archive
+        self._timeline = timeline
+        self._order = itertools.count(1)
+
+    def start(
+        self,
+        id: str,
+        target: Target,
+        inputs: tuple[Record, ...],
+        groups: tuple[tuple[Record, ...], ...] = (),
+        *,
+        run: str | None = None,
+        trigger: Trigger = "artifact",
+    ) -> Activation:
+        """Make an activation ready, in the run of its newest input unless another is given."""
+        if run is None and len(inputs) == 1:
+            run = inputs[0].run
+            runs: tuple[str, ...] = (run,)
+        else:
+            run = max(inputs, key=_sequence).run if run is None else run
+            runs = tuple(dict.fromkeys((run, *[record.run for record in inputs])))
+        agent = target.agent
+        activation = self.open[id] = Activation(
+            id,
+            agent,
+            target.subscription,
+            inputs,
+            run,
+            runs,
+            target.priority,
+            next(self._order),
+            trigger,
+            groups,
+            bool(groups),
+            self._runs.start(runs, run, agent),
+        )
+        self.queues.put(activation)
+        return activation
+
+    def holds(self, lease: Lease) -> bool:
+        """Say whether a lease is still its worker's."""
+        activation = lease.activation
+        return activation.epoch == lease.epoch and activation.state is State.RUNNING and activation.id in self.open
+
+    def keep(self, lease: Lease, records: Iterable[Record]) -> None:
+        """Note what a stream has committed, which its next attempt gets back."""
+        kept = self.yields.setdefault(lease.activation.id, {})
+        kept.update((record.slot, record) for record in records if record.slot is not None)
+
+    def settle(self, activation: Activation, settle: Settle, now: float) -> bool:
+        """End an attempt; says whether it was the last activation in a run of its."""
+        self.queues.leave(activation)
+        activation.error = settle.error
+        outcome = settle.outcome
+        if outcome != "retry" and outcome != "defer":
+            return self.end(activation, outcome)
+        activation.state = State.DELAYED
+        activation.due = due = now + settle.delay
+        if outcome == "defer":
+            activation.attempt -= 1
+            activation.deferrals += 1
+        self._timeline.push(due, activation)
+        return False
+
+    def end(self, activation: Activation, outcome: Outcome) -> bool:
+        """End an activation; says whether it was the last one in a run of its."""
+        id = activation.id
+        activation.state = STATES[outcome]
+        del self.open[id]
+        self._archive.add(activation, outcome)
+        if self.yields:
+            self.yields.pop(id, None)
+        return self._runs.end(activation.runs, outcome)
+
+    def give_back(self, activation: Activation) -> None:
+        """Make a running activation ready again; the attempt is not counted."""
+        self.queues.leave(activation)
+        activation.epoch += 1
+        activation.attempt -= 1
+        self.queues.put(activation)
+
+    def recover(self) -> None:
+        """Make ready again what runs."""
+        for activation in self.open.values():
+            if activation.state is State.RUNNING:
+                self.give_back(activation)
+
+    def claim(self, limits: Mapping[str, int], most: int) -> Sequence[Lease]:
+        """Lease what is ready, the most urgent first."""
+        leases = sorted(self.queues.lease(limits, limits), key=_urgency)
+        for lease in leases[most:]:
+            self.give_back(lease.activation)
+        return leases[:most]
+
+    def cancel(self, activations: Iterable[Activation]) -> None:
+        """End activations as they stand; whoever runs one has lost it."""
+        for each in activations:
+            if each.state is State.RUNNING:
+                self.queues.leave(each)
+            each.epoch += 1
+            self.end(each, "cancelled")
+
+    def of(self, run: str | None) -> list[Activation]:
+        """Give the open activations (that a run contributed to), oldest first."""
+        return [each for each in self.open.values() if run is None or run in each.runs]
+
+
+def _sequence(record: Record) -> int:
+    return record.sequence
+
+
+def _urgency(lease: Lease) -> tuple[int, int]:
+    return -lease.activation.priority, lease.activation.order

@@ -1,0 +1,55 @@
+"""The memory store's timeline: what becomes due, and when."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+
+from flock.model.artifact import Record
+from flock.model.ledger import Activation, Offer
+from flock.stores.collecting import Collector
+
+Entry = Activation | Offer | Collector
+
+
+class Timeline:
+    """A heap by time (UTC seconds), then by when it was pushed. `due` is the time of the first entry."""
+
+    __slots__ = ("_heap", "_order", "due")
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.due: float | None = None
+        self._heap: list[tuple[float, int, Entry]] = []
+        self._order = itertools.count(1)
+
+    def push(self, due: float, entry: Entry) -> None:
+        """Note when something becomes due; what was noted of it before stays."""
+        heapq.heappush(self._heap, (due, next(self._order), entry))
+        self.due = self._heap[0][0]
+
+    def pop(self, now: float) -> tuple[float, Entry] | None:
+        """Take out the first entry that is due, with its time."""
+        if self.due is None or self.due > now:
+            return None
+        when, _, entry = heapq.heappop(self._heap)
+        self.due = self._heap[0][0] if self._heap else None
+        return when, entry
+
+    def offers(self, run: str | None) -> list[tuple[float, Offer]]:
+        """Give the offers (of a run) that are held back, the next one first."""
+        held = sorted(self._heap, key=_rank)
+        return [(due, entry) for due, _, entry in held if isinstance(entry, Offer) and run in {None, entry.record.run}]
+
+    def withdraw(self, run: str) -> list[Record]:
+        """Take out a run's offers; gives their records."""
+        gone = [offer for _, offer in self.offers(run)]
+        if gone:
+            self._heap = [item for item in self._heap if item[2] not in gone]
+            heapq.heapify(self._heap)
+            self.due = self._heap[0][0] if self._heap else None
+        return [offer.record for offer in gone]
+
+
+def _rank(item: tuple[float, int, Entry]) -> tuple[float, int]:
+    return item[0], item[1]
