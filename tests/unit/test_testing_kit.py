@@ -242,7 +242,8 @@ async def test_two_clocks_on_one_loop_do_not_take_each_other_for_work() -> None:
     assert (first.now(), second.now()) == (5.0, 107.0)
 
 
-async def test_without_a_deadline_the_clock_leaves_the_loop_alone(clock: FakeClock) -> None:
+async def test_without_a_deadline_the_clock_leaves_the_loop_alone() -> None:
+    clock = FakeClock(0.0, threshold=0.0)  # whatever threads other tests have left
     await clock.sleep(1)
     clock.call_at(HOUR, lambda: None).cancel()
     loop = asyncio.get_running_loop()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
+    from flock.core.agent import Agent
     from flock.core.publish import Spine
     from flock.core.schedule import Scheduler
     from flock.core.wait import Waiter
@@ -109,5 +110,15 @@ class Caller:
                 raise VisibilityError(message)
         fresh = [record for record in records if not record.sequence]
         async with self._waiter.lent(), deadline(spine.clock, timeout):
-            made = await self._scheduler.direct(who, fresh, tuple(records), self.run)
+            made = await self._scheduler.direct(who, fresh, _in_declared_order(who, records), self.run)
         return [Artifact.of(record) for record in made]
+
+
+def _in_declared_order(agent: Agent, records: list[Record]) -> tuple[Record, ...]:
+    """Sort inputs by the types that the agent declares (P8); those of one type keep the caller's order."""
+    types = [kind for subscription in agent.subscriptions for kind in subscription.types]
+
+    def rank(record: Record) -> int:
+        return next((place for place, kind in enumerate(types) if isinstance(record.snapshot, kind)), len(types))
+
+    return tuple(sorted(records, key=rank))

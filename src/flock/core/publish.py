@@ -139,6 +139,8 @@ class Spine:
             record.parents = tuple([parent.id for parent in activation.inputs])
             record.activation_id = activation.id
             record.depth = activation.depth
+            if envelope.visibility is None and (draft is None or draft.visibility is UNSET):
+                record.visibility = meet(frozenset([parent.visibility for parent in activation.inputs]))
         return record
 
     def failure(

@@ -71,14 +71,16 @@ class Waiter:
 
     async def _until_idle(self, run: str | None, *, drain: bool) -> bool:
         """Give True when no work is left, False when the board was closed before."""
-        store, quiet = self._spine.store, self._spine.signals.quiet
+        store, signals = self._spine.store, self._spine.signals
         while True:
             if await store.work(run):
                 if self.closed:
                     return False
-                change = quiet.wait()
+                changes = [signals.quiet.wait(), *([signals.room.wait()] if drain else [])]
+                if drain and await self._drained(run):
+                    continue
                 if await store.work(run):  # it may have ended while the store was asked
-                    await change
+                    await _first(changes)
                 continue
             tasks = self._scheduler.tasks_of(run)
             if tasks:
@@ -87,9 +89,14 @@ class Waiter:
                 return True
 
     async def _drained(self, run: str | None) -> bool:
-        committed = await self._spine.store.flush(run, self._spine.roster.limits)
-        self._spine.dispatch(committed)
-        return bool(await self._spine.store.work(run))
+        """Flush partial batches once they are all that is left; True when that made work."""
+        store = self._spine.store
+        progress = await store.progress(run)
+        if progress.work > progress.timed:
+            return False
+        self._spine.dispatch(await store.flush(run, self._spine.roster.limits))
+        after = await store.progress(run)
+        return after.work > after.timed
 
     async def report(self, run: str | None, *, idle: bool, duration: float) -> RunReport:
         """Count a run's activations; for the whole board those since the last report."""

@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NoReturn
 
 from flock.model.artifact import Record
-from flock.model.ledger import Activation, Lease, Outcome, Settle, State, Target, Trigger
+from flock.model.errors import Stale
+from flock.model.events import Waiting, WaitReason
+from flock.model.ledger import (
+    Activation,
+    Direct,
+    Lease,
+    Outcome,
+    Settle,
+    State,
+    Target,
+    Tick,
+    TimerState,
+    Trigger,
+)
 from flock.stores.archive import STATES, Archive
 from flock.stores.queues import Queues
 from flock.stores.runs import Runs
 from flock.stores.timeline import Timeline
+
+
+_REASONS: Mapping[State, WaitReason] = {State.READY: "ready", State.RUNNING: "running", State.DELAYED: "retry"}
+
+
+def unopened() -> NoReturn:
+    """Stand for the clock until there is one."""
+    message = "the store is not open"
+    raise Stale(message)
 
 
 class Activations:
@@ -20,19 +43,21 @@ class Activations:
         """Start with none."""
         self.open: dict[str, Activation] = {}
         self.queues = Queues()
+        self.archive = archive
+        self.timers: dict[str, TimerState] = {}
+        self.new_id: Callable[[], str] = unopened
         self.yields: dict[str, dict[int, Record]] = {}  # what streams have committed so far, by activation and slot
         self._runs = runs
-        self._archive = archive
         self._timeline = timeline
         self._order = itertools.count(1)
 
     def start(
         self,
-        id: str,
         target: Target,
         inputs: tuple[Record, ...],
         groups: tuple[tuple[Record, ...], ...] = (),
         *,
+        id: str | None = None,
         run: str | None = None,
         trigger: Trigger = "artifact",
     ) -> Activation:
@@ -44,6 +69,7 @@ class Activations:
             run = max(inputs, key=_sequence).run if run is None else run
             runs = tuple(dict.fromkeys((run, *[record.run for record in inputs])))
         agent = target.agent
+        id = id or self.new_id()
         activation = self.open[id] = Activation(
             id,
             agent,
@@ -60,6 +86,25 @@ class Activations:
         )
         self.queues.put(activation)
         return activation
+
+    def start_tick(self, tick: Tick) -> bool:
+        """Start a new firing of a schedule; False when it is skipped, because the one before is open."""
+        agent = tick.target.agent
+        state = self.timers.get(agent, TimerState(0, 0.0, 0))
+        if tick.iteration <= state.iteration:
+            return True
+        running = any(each.trigger == "timer" and each.agent == agent for each in self.open.values())
+        self.timers[agent] = TimerState(tick.iteration, tick.fire_time, state.skipped + running)
+        if not running:
+            started = self.start(tick.target, (), run=tick.run, trigger="timer")
+            started.fire_time, started.iteration = tick.fire_time, tick.iteration
+        return not running
+
+    def start_direct(self, direct: Direct, inputs: tuple[Record, ...]) -> None:
+        """Start an activation that its caller waits for, once."""
+        if direct.id not in self.open and direct.id not in self.archive:
+            started = self.start(direct.target, inputs, id=direct.id, run=direct.run, trigger="direct")
+            started.trace_context = direct.trace_context
 
     def holds(self, lease: Lease) -> bool:
         """Say whether a lease is still its worker's."""
@@ -91,7 +136,7 @@ class Activations:
         id = activation.id
         activation.state = STATES[outcome]
         del self.open[id]
-        self._archive.add(activation, outcome)
+        self.archive.add(activation, outcome)
         if self.yields:
             self.yields.pop(id, None)
         return self._runs.end(activation.runs, outcome)
@@ -127,6 +172,18 @@ class Activations:
     def of(self, run: str | None) -> list[Activation]:
         """Give the open activations (that a run contributed to), oldest first."""
         return [each for each in self.open.values() if run is None or run in each.runs]
+
+    def waiting(self, run: str | None) -> Iterator[Waiting]:
+        """Describe the open activations (of a run)."""
+        for each in self.of(run):
+            yield Waiting(
+                reason=_REASONS[each.state],
+                agent=each.agent,
+                run=each.run,
+                artifacts=tuple([record.id for record in each.inputs]),
+                due=each.due,
+                detail=each.id,
+            )
 
 
 def _sequence(record: Record) -> int:

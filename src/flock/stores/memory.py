@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import NoReturn
 
 from flock.model.artifact import Record
-from flock.model.errors import Stale
-from flock.model.events import Waiting, WaitReason
+from flock.model.events import Waiting
 from flock.model.ledger import (
     Activation,
     Commit,
@@ -19,25 +17,18 @@ from flock.model.ledger import (
     Progress,
     Query,
     State,
-    Tick,
     TimerState,
     Withdrawn,
 )
 from flock.ports import Clock, never_waits
-from flock.stores.activations import Activations
+from flock.stores.activations import Activations, unopened
 from flock.stores.admission import Admission
 from flock.stores.archive import Archive
 from flock.stores.collecting import Changes, Collector, Collectors
 from flock.stores.log import Log
+from flock.stores.replays import Replays
 from flock.stores.runs import Runs
 from flock.stores.timeline import Timeline
-
-_REASONS: Mapping[State, WaitReason] = {State.READY: "ready", State.RUNNING: "running", State.DELAYED: "retry"}
-
-
-def _unopened() -> NoReturn:
-    message = "the store is not open"
-    raise Stale(message)
 
 
 class MemoryStore:
@@ -47,8 +38,7 @@ class MemoryStore:
 
     def __init__(self, *, keep_runs: int | None = None) -> None:
         """Start with an empty board."""
-        self._now: Callable[[], float] = _unopened
-        self._new_id: Callable[[], str] = _unopened
+        self._now: Callable[[], float] = unopened
         self._log = Log()
         self._runs = Runs(keep_runs)
         self._archive = Archive(self._log)
@@ -56,12 +46,11 @@ class MemoryStore:
         self._collectors = Collectors()
         self._activations = Activations(self._runs, self._archive, self._timeline)
         self._admission = Admission(self._log, self._runs, self._activations)
-        self._timers: dict[str, TimerState] = {}
-        self._replayed: set[tuple[str, str]] = set()
+        self._replays = Replays(self._runs, self._activations, self._collectors, self._timeline)
 
     async def open(self, clock: Clock) -> Committed:
         """Take the clock; activations that another loop left running are ready again."""
-        self._now, self._new_id = clock.now, clock.new_id
+        self._now, self._activations.new_id = clock.now, clock.new_id
         self._activations.recover()
         return Committed(due=self._timeline.due)
 
@@ -106,9 +95,9 @@ class MemoryStore:
         """Start, collect or hold back what the records since a sequence match."""
         changes: Changes | None = None
         if offers[0].replayed:
-            self._remember()
+            self._replays.remember()
         for offer in offers:
-            if self._seen(offer) if offer.replayed else offer.record.sequence <= before:
+            if self._replays.had(offer) if offer.replayed else offer.record.sequence <= before:
                 continue  # a repeat: the first record with this id made the offers
             if offer.not_before > now:
                 self._timeline.push(offer.not_before, offer)
@@ -116,7 +105,7 @@ class MemoryStore:
                 changes = changes or Changes()
                 self._collect(offer, now, changes)
             else:
-                self._activations.start(self._new_id(), offer.target, (offer.record,))
+                self._activations.start(offer.target, (offer.record,))
                 touched.append(offer.target.agent)
         return changes
 
@@ -130,45 +119,14 @@ class MemoryStore:
         if self._activations.settle(activation, settle, now):
             self._note_quiet(activation.runs, result)
 
-    def _remember(self) -> None:
-        """Note what every subscription has had, before something is replayed."""
-        marks = self._replayed
-        marks.update(self._archive.inputs())
-        for activation in self._activations.open.values():
-            marks.update((activation.subscription, record.id) for record in activation.inputs)
-        for collector in self._collectors:
-            marks.update((collector.target.subscription, record.id) for record in collector.records())
-        marks.update((offer.target.subscription, offer.record.id) for _, offer in self._timeline.offers(None))
-
-    def _seen(self, offer: Offer) -> bool:
-        mark = (offer.target.subscription, offer.record.id)
-        if offer.record.run in self._runs.cancelled or mark in self._replayed:
-            return True
-        self._replayed.add(mark)
-        return False
-
     def _start_others(self, commit: Commit, result: Committed, touched: list[str]) -> None:
-        result.skipped = [tick for tick in commit.ticks if not self._start_tick(tick, touched)]
+        touched += [tick.target.agent for tick in commit.ticks]
+        result.skipped = [tick for tick in commit.ticks if not self._activations.start_tick(tick)]
         direct = commit.direct
-        if direct is not None and direct.id not in self._activations.open and direct.id not in self._archive:
+        if direct is not None:
             inputs = tuple([self._log.get(record.id) or record for record in direct.records])
-            started = self._activations.start(direct.id, direct.target, inputs, run=direct.run, trigger="direct")
-            started.trace_context = direct.trace_context
+            self._activations.start_direct(direct, inputs)
             touched.append(direct.target.agent)
-
-    def _start_tick(self, tick: Tick, touched: list[str]) -> bool:
-        """Start a new firing of a schedule unless the one before is open; only that makes it False."""
-        agent = tick.target.agent
-        state = self._timers.get(agent, TimerState(0, 0.0, 0))
-        if tick.iteration <= state.iteration:
-            return True
-        running = any(each.trigger == "timer" and each.agent == agent for each in self._activations.open.values())
-        self._timers[agent] = TimerState(tick.iteration, tick.fire_time, state.skipped + running)
-        if not running:
-            started = self._activations.start(self._new_id(), tick.target, (), run=tick.run, trigger="timer")
-            started.fire_time, started.iteration = tick.fire_time, tick.iteration
-            touched.append(agent)
-        return not running
 
     # ------------------------------------------------------------------ collecting
 
@@ -185,7 +143,7 @@ class MemoryStore:
             inputs = [record for group in groups for record in group]
             if target.batches and all(len(group) == 1 for group in groups):
                 inputs.sort(key=_sequence)
-            self._activations.start(self._new_id(), target, tuple(inputs), groups if target.batches else ())
+            self._activations.start(target, tuple(inputs), groups if target.batches else ())
             touched.append(target.agent)
         for name, change in changes.timed:
             self._runs.hold(name, change)
@@ -223,7 +181,7 @@ class MemoryStore:
         if offer.target.stages:
             self._collect(offer, now, changes)
         else:
-            self._activations.start(self._new_id(), offer.target, (offer.record,))
+            self._activations.start(offer.target, (offer.record,))
             touched.append(offer.target.agent)
 
     async def flush(self, run: str | None, limits: Mapping[str, int]) -> Committed:
@@ -306,30 +264,8 @@ class MemoryStore:
 
     async def waiting(self, run: str | None = None) -> Sequence[Waiting]:
         """Describe what waits."""
-        found = [each for collector in self._collectors for each in collector.waiting(run)]
-        found += [
-            Waiting(
-                reason="after",
-                agent=offer.target.agent,
-                run=offer.record.run,
-                artifacts=(offer.record.id,),
-                due=due,
-                detail="not visible yet",
-            )
-            for due, offer in self._timeline.offers(run)
-        ]
-        found += [
-            Waiting(
-                reason=_REASONS[activation.state],
-                agent=activation.agent,
-                run=activation.run,
-                due=activation.due,
-                artifacts=tuple([record.id for record in activation.inputs]),
-                detail=activation.id,
-            )
-            for activation in self._activations.of(run)
-        ]
-        return found
+        collected = [each for collector in self._collectors for each in collector.waiting(run)]
+        return [*collected, *self._timeline.waiting(run), *self._activations.waiting(run)]
 
     async def get(self, ids: Sequence[str]) -> Sequence[Record]:
         """Look ids up."""
@@ -362,7 +298,7 @@ class MemoryStore:
 
     async def timers(self) -> Mapping[str, TimerState]:
         """Give the schedules' state."""
-        return dict(self._timers)
+        return dict(self._activations.timers)
 
     async def runs(self) -> Sequence[str]:
         """Name the runs."""

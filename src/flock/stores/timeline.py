@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Iterator
 
 from flock.model.artifact import Record
+from flock.model.events import Waiting
 from flock.model.ledger import Activation, Offer
 from flock.stores.collecting import Collector
 
@@ -40,6 +42,19 @@ class Timeline:
         """Give the offers (of a run) that are held back, the next one first."""
         held = sorted(self._heap, key=_rank)
         return [(due, entry) for due, _, entry in held if isinstance(entry, Offer) and run in {None, entry.record.run}]
+
+    def waiting(self, run: str | None) -> Iterator[Waiting]:
+        """Describe the offers (of a run) that are held back."""
+        for due, offer in self.offers(run):
+            record = offer.record
+            yield Waiting(
+                reason="after",
+                agent=offer.target.agent,
+                run=record.run,
+                artifacts=(record.id,),
+                due=due,
+                detail="not visible yet",
+            )
 
     def withdraw(self, run: str) -> list[Record]:
         """Take out a run's offers; gives their records."""
