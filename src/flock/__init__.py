@@ -1,6 +1,7 @@
 """Flock: many agents over one shared, typed board."""
 
-from flock.app import Flock, agent
+from flock.app import Flock
+from flock.core.declare import agent
 from flock.model.artifact import Artifact
 from flock.model.collect import BatchSpec, JoinSpec
 from flock.model.conditions import Until, When

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import types
-import warnings
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from typing_extensions import override
 
-from flock.core.agent import Agent, Draft
-from flock.core.ambient import acting
+from flock.core.agent import Agent
 from flock.core.board import BoardReader
 from flock.core.call import Caller
 from flock.core.clock import SystemClock
 from flock.core.components import ComponentRunner
-from flock.core.declare import AgentBuilder
+from flock.core.declare import AgentBuilder, declared_in
 from flock.core.enlist import Registrar
 from flock.core.evaluate import Evaluator
 from flock.core.execute import Executor, Limits
+from flock.core.home import Handle, Home, Parts
 from flock.core.lifecycle import LifecycleManager
 from flock.core.publish import Envelope, Spine
 from flock.core.roster import Roster
@@ -31,10 +30,10 @@ from flock.core.telemetry import Telemetry
 from flock.core.threads import Threads
 from flock.core.wait import Waiter
 from flock.engines import function
-from flock.engines.schema import SchemaEngine
-from flock.model.artifact import Artifact, Record
+from flock.engines.choose import EngineChooser
+from flock.model.artifact import Artifact
 from flock.model.collect import positive
-from flock.model.errors import ClosedError, ConfigurationError, FlockError, PublishError
+from flock.model.errors import ConfigurationError, FlockError, PublishError
 from flock.model.events import RunReport, RunStatus
 from flock.model.visibility import Visibility
 from flock.stores.url import open_store
@@ -51,7 +50,6 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 AgentName = str | Agent | AgentBuilder | Callable[..., Any]
 _DEFAULT_RUN = "default"
-_MARK = "__flock_agent__"
 
 
 class Flock:
@@ -79,10 +77,7 @@ class Flock:
     ) -> None:
         """Wire a board. Raises ConfigurationError for what can't work; starts nothing."""
         self.name = name or _DEFAULT_RUN
-        self._model = model
-        self._default_engine = _default_engine(model)
-        self._home = home
-        self._loop_factory = loop_factory
+        self._home_kind, self._loop_factory = home, loop_factory  # for the blocking facade
         self._clock: Clock = clock or SystemClock()
         opened = open_store(store) if isinstance(store, str) else store
         self._store: Store = opened if opened is not None else open_store("memory://")
@@ -105,7 +100,7 @@ class Flock:
             max_pending=None if max_pending is None else positive("max_pending", max_pending),
         )
         self._threads = Threads(f"flock {self.name}")
-        self._handle = _Handle(self)
+        handle = Handle(lambda: self.store, self.publish, self.cancel)
         self.component_runner = ComponentRunner(components, self._signals)
         evaluator = Evaluator(self._clock, self._signals, metrics)
         settler = Settler(self._spine)
@@ -114,7 +109,7 @@ class Flock:
             settler=settler,
             evaluator=evaluator,
             components=self.component_runner,
-            board=self._handle,
+            board=handle,
             threads=self._threads,
             limits=limits,
         )
@@ -122,14 +117,20 @@ class Flock:
         self.lifecycle = LifecycleManager(self._spine, self.scheduler)
         self._waiter = Waiter(self._spine, self.scheduler, self.lifecycle)
         self._caller = Caller(self._spine, self.scheduler, self._waiter)
-        self._registrar = Registrar(self._spine, self.scheduler, self.lifecycle, self._complete)
+        self._registrar = Registrar(self._spine, self.scheduler, self.lifecycle, EngineChooser(model))
         self._functions: dict[Callable[..., Any], str] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._gate: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
-        self._closed = False
-        if components:
-            self._spine.on_published = self._tell_published
-            self._spine.on_quiet = self._tell_idle
+        parts = Parts(
+            spine=self._spine,
+            executor=self._executor,
+            scheduler=self.scheduler,
+            lifecycle=self.lifecycle,
+            registrar=self._registrar,
+            waiter=self._waiter,
+            threads=self._threads,
+            components=self.component_runner,
+            board=handle,
+        )
+        self._home = Home(self.name, parts)
 
     # ---- agents
 
@@ -152,17 +153,11 @@ class Flock:
 
     def include(self, *sources: types.ModuleType | Callable[..., Any] | AgentBuilder) -> None:
         """Register what modules declare with `@agent`, or single functions and builders."""
-        for source in sources:
-            found = list(vars(source).values()) if isinstance(source, types.ModuleType) else [source]
-            declared = [each for each in found if isinstance(each, AgentBuilder) or _is_marked(each)]
-            if not declared:
-                message = f"{getattr(source, '__name__', source)!r} declares no agents: mark functions with @agent"
-                raise ConfigurationError(message)
-            for each in declared:
-                if isinstance(each, AgentBuilder):
-                    self._registrar.reserve(each)
-                else:
-                    self.agent(each)
+        for each in declared_in(sources):
+            if isinstance(each, AgentBuilder):
+                self._registrar.reserve(each)
+            else:
+                self.agent(each)
 
     @property
     def agents(self) -> Mapping[str, Agent]:
@@ -185,7 +180,7 @@ class Flock:
 
     async def ready(self) -> None:
         """Start, and register what was declared."""
-        await self._enter()
+        await self._home.enter()
 
     def check(self) -> list[Finding]:
         """Look for what is probably a mistake in how the agents fit together."""
@@ -214,8 +209,8 @@ class Flock:
         Raises PublishError for what is invalid or comes too late for a cancelled run; nothing is stored then. The same
         `id` with the same content gives the stored artifact.
         """
-        if self._loop is not asyncio.get_running_loop() or self._registrar.waits or self._closed:
-            await self._enter(publishing=True)
+        if self._home.loop is not asyncio.get_running_loop() or self._registrar.waits or self._home.closed:
+            await self._home.enter(publishing=True)
         envelope = Envelope(id, correlation_id, partition_key, _tags(tags) if tags else _NO_TAGS, visibility)
         committed = await self._spine.publish([self._spine.record(obj, envelope)])
         return Artifact.of(committed.records[0])
@@ -231,7 +226,7 @@ class Flock:
         visibility: Visibility | None = None,
     ) -> list[Artifact]:
         """Put several objects on the board in one commit: all or nothing. `id` takes one id per object."""
-        await self._enter(publishing=True)
+        await self._home.enter(publishing=True)
         several = list(objs)
         ids: Sequence[str | None] = [None] * len(several) if id is None else list(id)
         if len(ids) != len(several) or isinstance(id, str):
@@ -254,12 +249,12 @@ class Flock:
         The inputs are published for every other agent, unless they are on the board. Past gates and predicates, but
         not past visibility, retry and timeout. A TimeoutError or cancellation cancels the activation.
         """
-        await self._enter()
+        await self._home.enter()
         return await self._caller.invoke(self._named(agent), inputs, timeout)
 
     async def arun(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401
         """Invoke, then wait until that run is idle; gives the agent's outputs."""
-        await self._enter()
+        await self._home.enter()
         return await self._caller.until_idle(self._named(agent), inputs, timeout)
 
     def run(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401
@@ -276,7 +271,7 @@ class Flock:
         Raises AgentFailedError with the first Failure, WaitError with what waits when the run goes idle without an
         answer, TimeoutError; a timeout or cancellation cancels that run.
         """
-        await self._enter(publishing=True)
+        await self._home.enter(publishing=True)
         return await self._caller.ask(obj, returns, timeout)
 
     # ---- waiting
@@ -288,22 +283,22 @@ class Flock:
 
         After `timeout` seconds the report says `idle=False` and work goes on. `drain` flushes partial batches.
         """
-        await self._enter()
+        await self._home.enter()
         return await self._waiter.idle(timeout=timeout, run=correlation_id, drain=drain)
 
     async def run_until(self, condition: object, *, timeout: float | None = None) -> bool:
         """Wait until an Until condition holds; False after the timeout, or when nothing could make it true any more."""
-        await self._enter()
+        await self._home.enter()
         return await self._waiter.until(condition, timeout=timeout)
 
     async def status(self, correlation_id: str) -> RunStatus:
         """Say where a run stands."""
-        await self._enter()
+        await self._home.enter()
         return await self._waiter.status(correlation_id)
 
     async def cancel(self, correlation_id: str) -> int:
         """End one run for good; gives how many activations ended."""
-        await self._enter()
+        await self._home.enter()
         return await self.scheduler.cancel_run(correlation_id)
 
     def stream(
@@ -313,8 +308,8 @@ class Flock:
         cursor = self._spine.last_sequence if since is None else since
 
         async def follow() -> AsyncGenerator[Artifact, None]:
-            if not self._closed:
-                await self._enter()
+            if not self._home.closed:
+                await self._home.enter()
             async for artifact in self._waiter.follow(types, correlation_id, cursor):
                 yield artifact
 
@@ -331,7 +326,7 @@ class Flock:
         self, name: str = "workflow", *, correlation_id: str | None = None
     ) -> AsyncGenerator[Span, None]:
         """Make a run the ambient one: what is published inside belongs to it. Leaving it neither waits nor cancels."""
-        await self._enter()
+        await self._home.enter()
         async with self._caller.traced(name, correlation_id) as span:
             yield span
 
@@ -349,7 +344,7 @@ class Flock:
 
     def use_store(self, store: str | Store) -> None:
         """Keep the board in another store than was declared; raises FlockError once the Flock has started."""
-        if self._loop is not None:
+        if self._home.loop is not None:
             message = f"Flock {self.name!r} has started: it keeps its store"
             raise FlockError(message)
         self._store = open_store(store) if isinstance(store, str) else store
@@ -357,7 +352,7 @@ class Flock:
 
     async def __aenter__(self) -> Self:
         """Start."""
-        await self._enter()
+        await self._home.enter()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -369,77 +364,13 @@ class Flock:
 
         The report says what waits. A second call gives a report and does nothing.
         """
-        if self._closed:
+        if self._home.closed:
             return RunReport(idle=True)
-        if self._loop is not asyncio.get_running_loop():
-            await self._enter()
-        self._closed = self._spine.closed = True
-        self._signals.room.wake()  # who waits for room is told
-        started = self._clock.now()
-        await self.component_runner.notify("on_shutdown", self._handle)
-        await self.lifecycle.shutdown()
-        stuck = sorted({*await self.scheduler.stop(grace), *self._threads.late})
-        await self.lifecycle.shutdown()
-        work = await self._store.work()
-        report = await self._waiter.report(None, idle=not work, duration=self._clock.now() - started)
-        self._waiter.closed = True
-        self._signals.end_streams()
-        self._signals.quiet.wake()
-        self._threads.close()
-        await self._store.close()
-        if stuck:
-            message = f"bodies of these agents did not stop and were left behind: {', '.join(stuck)}"
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
-        if work and self._store.forgets:
-            message = f"the memory store is left with {work} open activations or batches, which end with this process"
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
-        return report
+        if self._home.loop is not asyncio.get_running_loop():
+            await self._home.enter()
+        return await self._home.leave(grace)
 
     # ---- inside
-
-    async def _enter(self, *, publishing: bool = False) -> None:
-        """Start on the running loop if need be, and register what was declared since."""
-        if self._closed and not (publishing and acting(self._spine) is not None):
-            message = f"Flock {self.name!r} is closed"
-            raise ClosedError(message)
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            if self._gate is None or self._gate[0] is not loop:
-                self._gate = (loop, asyncio.Lock())
-            async with self._gate[1]:
-                if self._loop is not loop:
-                    await self._adopt(loop)
-        if self._registrar.pending or self._registrar.fresh:
-            await self._registrar.enlist()
-
-    async def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Work on this loop; what another loop left running runs again."""
-        if self._loop is not None and not self._loop.is_closed():
-            message = f"Flock {self.name!r} works on another event loop, which is still open: use it from there"
-            raise FlockError(message)
-        again = self._loop is not None
-        self._executor.reset()
-        self.scheduler.adopt()
-        self.lifecycle.disarm()
-        opened = await self._store.open(self._clock)
-        self._loop = loop
-        self._spine.last_sequence = (await self._store.progress()).sequence
-        self.lifecycle.listen()
-        self.lifecycle.rearm(opened.due)
-        if not again:
-            await self._registrar.enlist()
-            await self.component_runner.notify("on_initialize", self._handle)
-        await self.scheduler.claim()
-
-    def _complete(self, draft: Draft) -> None:
-        """Give a draft the engines that its function, its model or the Flock's model stand for."""
-        if not draft.engines:
-            function.declare(draft)
-        elif draft.function is not None and not isinstance(draft.engines[0], function.FunctionEngine):
-            message = f"agent {draft.name!r} has both calls(fn) and with_engines(...): choose one"
-            raise ConfigurationError(message)
-        if not draft.engines:
-            draft.engines = (_engine_for(draft.model, draft.name, self._default_engine),)
 
     def _named(self, agent: AgentName) -> str:
         if isinstance(agent, str):
@@ -450,51 +381,10 @@ class Flock:
             return agent.draft.name
         return self._functions.get(agent) or function.name_of(agent)
 
-    async def _tell_published(self, records: Sequence[Record]) -> None:
-        for record in records:
-            await self.component_runner.notify("on_artifact_published", self._handle, Artifact.of(record))
-
-    def _tell_idle(self) -> None:
-        async def tell() -> None:
-            if not await self._store.work():
-                await self.component_runner.notify("on_idle", self._handle)
-
-        if not self._closed:
-            _ = self.scheduler.spawn(tell())
-
     @override
     def __repr__(self) -> str:
         """Name it and its agents."""
         return f"<Flock {self.name!r} with {len(self._roster.agents) + len(self._registrar.pending)} agents>"
-
-
-class _Handle:
-    """What an orchestrator's components may do."""
-
-    def __init__(self, owner: Flock) -> None:
-        self._owner = owner
-
-    @property
-    def store(self) -> BoardReader:
-        return self._owner.store
-
-    async def publish(self, obj: Any, **envelope: Any) -> Artifact:  # noqa: ANN401
-        return await self._owner.publish(obj, **envelope)
-
-    async def cancel(self, correlation_id: str) -> int:
-        return await self._owner.cancel(correlation_id)
-
-
-def agent(name: F | str) -> F | AgentBuilder:
-    """Mark a module's function as an agent for `flock.include(module)`, or start a builder by name."""
-    if isinstance(name, str):
-        return AgentBuilder(name)
-    setattr(name, _MARK, True)
-    return name
-
-
-def _is_marked(each: object) -> bool:
-    return callable(each) and getattr(each, _MARK, False) is True
 
 
 _NO_TAGS: frozenset[str] = frozenset()
@@ -502,19 +392,3 @@ _NO_TAGS: frozenset[str] = frozenset()
 
 def _tags(tags: Iterable[str]) -> frozenset[str]:
     return frozenset({tags} if isinstance(tags, str) else tags)
-
-
-def _default_engine(model: str | None) -> SchemaEngine | None:
-    return None if model is None else _engine_for(model, "the Flock", None)
-
-
-def _engine_for(model: str | None, name: str, default: SchemaEngine | None) -> SchemaEngine:
-    if model == "test":
-        return SchemaEngine()
-    if model is not None:
-        message = f'model {model!r} of {name} needs an LLM engine: pip install "flock-board[llm]" once it is released'
-        raise ConfigurationError(message)
-    if default is None:
-        message = f'agent {name!r} has no engine: give it calls(fn) or with_engines(...), or use Flock("test")'
-        raise ConfigurationError(message)
-    return default

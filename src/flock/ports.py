@@ -122,7 +122,7 @@ Decision = Literal["CONTINUE", "SKIP", "DEFER"]
 
 
 class BoardHandle(Protocol):
-    """What an orchestrator's component may do."""
+    """What an orchestrator's component may do: read the board, publish (see `Flock.publish`), cancel a run."""
 
     @property
     def store(self) -> Reads:
@@ -130,7 +130,7 @@ class BoardHandle(Protocol):
         ...
 
     async def publish(self, obj: object, **envelope: Any) -> Artifact:  # noqa: ANN401 - see Flock.publish
-        """Publish."""
+        """Publish one object."""
         ...
 
     async def cancel(self, correlation_id: str) -> int:

@@ -352,9 +352,7 @@ async def test_p01_what_is_published_while_an_agent_arrives_reaches_it_once(floc
     assert seen == ["made"]
 
 
-async def test_p01_a_late_agent_with_a_schedule_ticks_however_it_was_registered(
-    flock: Flock, clock: FakeClock
-) -> None:
+async def test_p01_a_late_agent_with_a_schedule_ticks_however_it_was_registered(flock: Flock, clock: FakeClock) -> None:
     await flock.ready()
     ticks: list[int] = []
 

@@ -330,9 +330,7 @@ async def test_p02_what_one_engine_keeps_of_a_result_does_not_change_the_next_en
 
     class Second(Engine):
         @override
-        async def evaluate(
-            self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup
-        ) -> None:
+        async def evaluate(self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup) -> None:
             seen.extend(inputs.all_as(Basket))
 
     flock.agent("chain").consumes(Item).with_engines(First(), Second())

@@ -186,9 +186,7 @@ async def test_p09_a_whole_engine_chain_is_one_slot(flock: Flock) -> None:
             self._first = first
 
         @override
-        async def evaluate(
-            self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup
-        ) -> None:
+        async def evaluate(self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup) -> None:
             if self._first:
                 meter.__enter__()
             await rounds(3)

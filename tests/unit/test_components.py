@@ -83,7 +83,7 @@ class Diary(AgentComponent):
 class Decides(OrchestratorComponent):
     """Answers `on_before_schedule` as told."""
 
-    def __init__(self, *answers: Any, priority: float = 0) -> None:  # noqa: ANN401 - also wrong ones
+    def __init__(self, *answers: Any, priority: float = 0) -> None:
         self.answers = list(answers)
         self.asked = 0
         self.priority = priority

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import operator
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -419,7 +421,7 @@ async def test_a_stream_gives_artifacts_as_they_are_committed_from_its_call_on()
         await flock.publish(Order(number=10))  # before the first read: the cursor is fixed at the call
         found = [await anext(stream), await anext(stream)]
         assert numbers(found) == [("Parcel", 11), ("Truck", 12)]
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
 
 
 async def test_a_stream_may_be_of_all_types_of_one_run_and_since_a_sequence() -> None:
@@ -432,7 +434,7 @@ async def test_a_stream_may_be_of_all_types_of_one_run_and_since_a_sequence() ->
         stream = flock.stream(correlation_id="one", since=first.sequence)
         found = [await anext(stream), await anext(stream)]
         assert numbers(found) == [("Parcel", 2), ("Truck", 3)]
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
 
 
 async def test_streams_include_subclasses() -> None:
@@ -440,7 +442,7 @@ async def test_streams_include_subclasses() -> None:
         stream = flock.stream(Parcel)
         await flock.publish(HeavyParcel(number=3))
         assert numbers([await anext(stream)]) == [("HeavyParcel", 3)]
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
 
 
 async def test_a_slow_reader_never_blocks_agents_and_misses_nothing() -> None:
@@ -565,7 +567,7 @@ async def test_conditions_combine_with_and_or_and_not() -> None:
         with pytest.raises(ConfigurationError, match="&"):
             bool(yes and no)
         with pytest.raises(ConfigurationError, match="at_least"):
-            yes & Until.artifact_count(Order)  # type: ignore[operator]
+            operator.and_(yes, Until.artifact_count(Order))
 
 
 async def test_run_until_a_failure() -> None:
@@ -613,8 +615,9 @@ async def test_what_is_no_condition_is_refused() -> None:
         for wrong in (True, "idle", Until.artifact_count(Order), lambda: True):
             with pytest.raises(ConfigurationError):
                 await flock.run_until(wrong)
+        number: Any = int
         with pytest.raises(ConfigurationError):
-            Until.exists(int)  # type: ignore[arg-type]
+            Until.exists(number)
         with pytest.raises(ConfigurationError):
             Until.artifact_count(Order).at_least(-1)
 

@@ -137,7 +137,7 @@ class Opaque:
     pass
 
 
-def of(annotation: object, seed: str = "", /, **field: object) -> Any:  # noqa: ANN401 - as annotated
+def of(annotation: object, seed: str = "", /, **field: object) -> Any:
     """Return an example of one required field with that annotation."""
     options: dict[str, Any] = field
     fields: dict[str, Any] = {"full_name": (annotation, Field(**options))}

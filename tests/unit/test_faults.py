@@ -247,7 +247,7 @@ async def test_an_invalid_payload_that_an_agent_builds_is_its_failure() -> None:
 
 
 async def test_a_raising_validate_where_or_visibility_of_an_output_fails_its_activation() -> None:
-    def broken(parcel: Parcel) -> Any:  # noqa: ANN401 - serves as any of the three
+    def broken(parcel: Parcel) -> Any:
         raise RuntimeError("broken")
 
     for declared in ({"validate": broken}, {"where": broken}, {"visibility": broken}):

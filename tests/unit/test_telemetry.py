@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from flock.core import telemetry
-from flock.core.telemetry import Counter, Firing, Telemetry
+from flock.core.names import AGENT_BUCKETS, AGENT_DURATION, WORKFLOW_BUCKETS, WORKFLOW_DURATION, Counter
+from flock.core.telemetry import Firing, Telemetry
 from flock.tracing import Tracing, setup
 
 if TYPE_CHECKING:
@@ -346,10 +347,10 @@ def test_durations_are_measured_in_seconds_with_the_recommended_buckets(memory: 
     assert isinstance(of_workflow, HistogramDataPoint)
     assert (of_agent.count, of_agent.sum) == (1, 2.5)
     assert dict(of_agent.attributes or {}) == {"gen_ai.agent.name": "agent", "error.type": "ValueError"}
-    assert tuple(of_agent.explicit_bounds) == telemetry.AGENT_BUCKETS
+    assert tuple(of_agent.explicit_bounds) == AGENT_BUCKETS
     assert (of_workflow.count, of_workflow.sum) == (1, 20.0)
     assert dict(of_workflow.attributes or {}) == {"gen_ai.workflow.name": "checkout", "error.type": "KeyError"}
-    assert tuple(of_workflow.explicit_bounds) == telemetry.WORKFLOW_BUCKETS
+    assert tuple(of_workflow.explicit_bounds) == WORKFLOW_BUCKETS
 
 
 def test_counters_add_up_by_what_is_given(flock: Telemetry, memory: Tracing) -> None:
@@ -391,7 +392,7 @@ def test_metrics_are_measured_without_spans_too(flock: Telemetry) -> None:
 
     assert data is not None
     names = {metric.name for metric in data.resource_metrics[0].scope_metrics[0].metrics}
-    assert names == {telemetry.AGENT_DURATION, telemetry.WORKFLOW_DURATION}
+    assert names == {AGENT_DURATION, WORKFLOW_DURATION}
 
 
 def test_spans_are_made_without_metrics_too(flock: Telemetry) -> None:

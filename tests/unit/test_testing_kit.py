@@ -501,5 +501,3 @@ async def _bill(order: Order) -> Bill:
 
 async def _first_bill(orders: list[Order]) -> Bill:
     return Bill(n=len(orders))
-
-

@@ -42,7 +42,7 @@ class Holder:
         """Another order."""
 
 
-def nothing(_: EvalInputs) -> Any:  # noqa: ANN401 - an agent that does not say what it publishes
+def nothing(_: EvalInputs) -> Any:
     """Publish nothing."""
 
 

@@ -17,7 +17,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from typing_extensions import override
 
 from flock.core import telemetry
-from flock.core.telemetry import Counter, Firing, Telemetry
+from flock.core.names import Counter
+from flock.core.telemetry import Firing, Telemetry
 from flock.model.errors import ConfigurationError
 from flock.tracing import Tracing, setup
 
@@ -91,7 +92,8 @@ def run_python(program: str) -> str:
     prelude = """
         from opentelemetry import metrics, trace
         from flock.core import telemetry
-        from flock.core.telemetry import Counter, Telemetry
+        from flock.core.names import Counter
+        from flock.core.telemetry import Telemetry
         from flock.model.errors import ConfigurationError
         from flock.tracing import setup
         flock = Telemetry("orchestrator-1", "shop")

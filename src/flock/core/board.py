@@ -127,18 +127,17 @@ class BoardReader:
     def _names(self, types: Any) -> frozenset[str]:  # noqa: ANN401 - what query takes
         names: set[str] = set()
         for kind in members(types):
-            cls = (
-                kind
-                if isinstance(kind, type) and issubclass(kind, BaseModel)
-                else self._types.resolve(kind)
-            )
-            names |= self._types.names_of(cls)
+            names |= self._types.names_of(_as_model(kind) or self._types.resolve(kind))
         return frozenset(names)
 
     def _seen(self, records: Iterable[Record]) -> Sequence[Artifact]:
         now = self._clock.now()
         found = [Artifact.of(record) for record in records if sees(self._identity, record, now)]
         return sorted(found, key=_sequence)
+
+
+def _as_model(kind: object) -> type[BaseModel] | None:
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _sequence(artifact: Artifact) -> int:

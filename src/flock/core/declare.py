@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
 from pydantic import BaseModel
 from typing_extensions import override
@@ -20,6 +21,9 @@ from flock.model.payload import members
 from flock.model.schedule import ScheduleSpec
 from flock.model.visibility import Visibility
 from flock.ports import AgentComponent, Engine
+
+F = TypeVar("F", bound=Callable[..., Any])
+_MARK = "__flock_agent__"
 
 
 class AgentBuilder:
@@ -230,6 +234,28 @@ class AgentBuilder:
     def __repr__(self) -> str:
         """Name the agent."""
         return f"<agent {self.draft.name}>"
+
+
+def agent(name: F | str) -> F | AgentBuilder:
+    """Mark a module's function as an agent for `flock.include(module)`, or start a builder by name."""
+    if isinstance(name, str):
+        return AgentBuilder(name)
+    setattr(name, _MARK, True)
+    return name
+
+
+def declared_in(sources: Iterable[object]) -> Iterator[AgentBuilder | Callable[..., Any]]:
+    """Give the builders and marked functions in modules, or given directly.
+
+    Raises ConfigurationError for a module or function that declares nothing.
+    """
+    for source in sources:
+        found: list[Any] = list(vars(source).values()) if isinstance(source, types.ModuleType) else [source]
+        declared = [each for each in found if isinstance(each, AgentBuilder) or getattr(each, _MARK, None) is True]
+        if not declared:
+            message = f"{getattr(source, '__name__', source)!r} declares no agents: mark functions with @agent"
+            raise ConfigurationError(message)
+        yield from declared
 
 
 def caller_names() -> dict[str, Any]:

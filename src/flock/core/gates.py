@@ -6,7 +6,7 @@ import datetime as dt
 import enum
 import uuid
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, cast
 
 from flock.model.artifact import Record
 from flock.model.collect import Batch, Gather, Hold, Stage
@@ -76,7 +76,7 @@ def _gather(spec: Gather, row: Row, slot: int | None, position: int, now: float)
     fires = slot is not None and all(have >= need for have, need in zip(left, spec.need, strict=True))
     if spec.within is None:
         return Step(drop, (spec.need,) if fires else ())
-    starts = []
+    starts: list[float] = []
     for k, queue in enumerate(row.slots):
         head = drop[k] + (spec.need[k] if fires else 0)
         if head < len(queue):
@@ -156,14 +156,12 @@ def encode_key(value: object) -> str:
     """
     match value:
         case enum.Enum():
-            kind = type(value)
-            return f"e:{kind.__module__}:{kind.__qualname__}.{value.name}"
-        case bool():
-            return f"b:{int(value)}"
+            owner = type(value)
+            return f"e:{owner.__module__}:{owner.__qualname__}.{value.name}"
         case str():
             return f"s:{value}"
         case int():
-            return f"i:{int(value)}"
+            return f"{'b' if isinstance(value, bool) else 'i'}:{int(value)}"
         case uuid.UUID():
             return f"u:{value.hex}"
         case dt.datetime():
@@ -171,10 +169,9 @@ def encode_key(value: object) -> str:
         case dt.date():
             return f"d:{value.isoformat()}"
         case tuple():
-            parts = [encode_key(part) for part in value]
+            parts = [encode_key(part) for part in cast("tuple[object, ...]", value)]
             return "t:" + "".join(f"{len(part)}:{part}" for part in parts)
         case _:
-            message = (
-                f"a join key is a str, int, bool, UUID, date, Enum or a tuple of these, not {type(value).__name__}"
-            )
+            kind = type(value).__name__
+            message = f"a join key is a str, int, bool, UUID, date, Enum or a tuple of these, not {kind}"
             raise TypeError(message)

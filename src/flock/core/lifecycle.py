@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from flock.core.clock import finish
-from flock.core.telemetry import Counter
+from flock.core.names import Counter
 from flock.core.timers import Fire, next_fire
 from flock.model.events import Waiting
 from flock.model.ledger import Commit, Tick

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from flock.core.ambient import acting, here
 from flock.core.clock import pause
 from flock.core.match import Rejection, match
-from flock.core.telemetry import Counter, metering
+from flock.core.names import Counter
+from flock.core.telemetry import metering
 from flock.model.artifact import EXTERNAL, UNSET, Artifact, Record, snapshot
 from flock.model.errors import (
     Backpressure,
@@ -26,7 +27,7 @@ from flock.model.errors import (
     StoreError,
 )
 from flock.model.evaluation import FAILURE, Failure
-from flock.model.ledger import Commit, Committed, Direct, Lease, Offer
+from flock.model.ledger import Activation, Commit, Committed, Direct, Lease, Offer
 from flock.model.payload import type_name
 from flock.model.visibility import PUBLIC, PrivateVisibility, Visibility, meet
 
@@ -105,20 +106,9 @@ class Spine:
             envelope.check()
         ambient = here(self)
         run = envelope.correlation_id or (self.default_run if ambient is None else ambient.run)
-        if isinstance(obj, BaseModel):
-            payload, draft = snapshot(obj), None
-        elif isinstance(obj, Artifact):
-            draft = obj.record
-            payload = draft.snapshot
+        payload, draft = self._payload(obj)
+        if draft is not None:
             run = envelope.correlation_id or draft.run or run
-        elif isinstance(obj, Mapping):
-            payload, draft = self.roster.types.load(cast("Mapping[str, object]", obj)), None
-        elif isinstance(obj, (list, tuple, set, frozenset)):
-            message = "publish takes one object: use publish_many([...]) for several in one commit"
-            raise PublishError(message)
-        else:
-            message = f"publish takes a pydantic model, a dict with 'type', or an Artifact, not {type(obj).__name__}"
-            raise PublishError(message)
         record = Record(
             id=envelope.id or (draft.id if draft else "") or self.clock.new_id(),
             type=type_name(type(payload)),
@@ -134,14 +124,24 @@ class Spine:
             _inherit(record, draft, envelope)
         actor = acting(self) if ambient is not None else None
         if actor is not None:
-            activation = actor.lease.activation
-            record.produced_by = activation.agent
-            record.parents = tuple([parent.id for parent in activation.inputs])
-            record.activation_id = activation.id
-            record.depth = activation.depth
+            _descend(record, actor.lease.activation)
             if envelope.visibility is None and (draft is None or draft.visibility is UNSET):
-                record.visibility = meet(frozenset([parent.visibility for parent in activation.inputs]))
+                record.visibility = meet(frozenset([parent.visibility for parent in actor.lease.activation.inputs]))
         return record
+
+    def _payload(self, obj: object) -> tuple[BaseModel, Record | None]:
+        """Give the private snapshot of what is to be published, and the envelope that an Artifact brings along."""
+        if isinstance(obj, BaseModel):
+            return snapshot(obj), None
+        if isinstance(obj, Artifact):
+            return obj.record.snapshot, obj.record
+        if isinstance(obj, Mapping):
+            return self.roster.types.load(cast("Mapping[str, object]", obj)), None
+        if isinstance(obj, (list, tuple, set, frozenset)):
+            message = "publish takes one object: use publish_many([...]) for several in one commit"
+            raise PublishError(message)
+        message = f"publish takes a pydantic model, a dict with 'type', or an Artifact, not {type(obj).__name__}"
+        raise PublishError(message)
 
     def failure(
         self,
@@ -334,6 +334,14 @@ def unheard(record: Record, offers: Sequence[Offer]) -> None:
     if not any(offer.record is record for offer in offers):
         failure = record.snapshot
         logger.error("%s", failure, extra={"artifact": record.id, "run": record.run})
+
+
+def _descend(record: Record, activation: Activation) -> None:
+    """Make a record one that an activation published."""
+    record.produced_by = activation.agent
+    record.parents = tuple([parent.id for parent in activation.inputs])
+    record.activation_id = activation.id
+    record.depth = activation.depth
 
 
 def _inherit(record: Record, draft: Record, envelope: Envelope) -> None:

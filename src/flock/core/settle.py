@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from flock.core import telemetry
 from flock.core.evaluate import late
+from flock.core.names import Counter
 from flock.core.publish import unheard
-from flock.core.telemetry import Counter
 from flock.model.errors import LimitExceeded, Stale, StoreError
 from flock.model.evaluation import FAILURE
 from flock.model.ledger import Activation, Commit, Lease, Settle

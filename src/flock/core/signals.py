@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from flock.core.telemetry import Counter
+from flock.core.names import Counter
 from flock.model.events import Event, EventKind
 
 if TYPE_CHECKING:

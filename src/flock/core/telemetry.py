@@ -1,24 +1,25 @@
-"""What a Flock tells OpenTelemetry: every span, attribute and metric name is here, and only the API package is used.
+"""What a Flock tells OpenTelemetry, by its API package alone.
 
-Names follow the GenAI semantic conventions for agents of the same process; what these have no name for is `flock.*`.
 The hot path asks `active()` once per activation and skips the rest while nobody listens.
 """
 
 from __future__ import annotations
 
-import enum
 import json
 import time
 import traceback
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar, cast
 
 from opentelemetry import context, metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, StatusCode, TraceFlags
 from pydantic import ValidationError
 from pydantic_core import to_json
+
+from flock.core import names
+from flock.core.names import Counter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -27,61 +28,8 @@ if TYPE_CHECKING:
 
     from flock.model.ledger import Trigger
 
+T = TypeVar("T")
 Outcome = Literal["succeeded", "failed", "cancelled", "retried", "skipped"]
-
-SCOPE: Final = "flock"
-
-INVOKE_WORKFLOW: Final = "invoke_workflow"
-INVOKE_AGENT: Final = "invoke_agent"
-EVALUATE: Final = "evaluate"
-
-OPERATION_NAME: Final = "gen_ai.operation.name"
-WORKFLOW_NAME: Final = "gen_ai.workflow.name"
-CONVERSATION_ID: Final = "gen_ai.conversation.id"
-AGENT_NAME: Final = "gen_ai.agent.name"
-AGENT_DESCRIPTION: Final = "gen_ai.agent.description"
-CHOICE_COUNT: Final = "gen_ai.request.choice.count"
-INPUT_MESSAGES: Final = "gen_ai.input.messages"
-OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
-ERROR_TYPE: Final = "error.type"
-EXCEPTION: Final = "exception"
-EXCEPTION_TYPE: Final = "exception.type"
-EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
-
-WORKFLOW: Final = "flock.workflow"
-ORCHESTRATOR_ID: Final = "flock.orchestrator_id"
-ACTIVATION_ID: Final = "flock.activation_id"
-ATTEMPT: Final = "flock.attempt"
-TRIGGER: Final = "flock.trigger"
-ENGINE: Final = "flock.engine"
-CANDIDATE: Final = "flock.candidate"
-OUTCOME: Final = "flock.outcome"
-REASON: Final = "flock.reason"
-HOOK: Final = "flock.hook"
-
-WORKFLOW_DURATION: Final = "gen_ai.invoke_workflow.duration"
-AGENT_DURATION: Final = "gen_ai.invoke_agent.duration"
-WORKFLOW_BUCKETS: Final = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
-AGENT_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-
-
-class Counter(enum.StrEnum):
-    """What is counted; the value is the metric's name."""
-
-    ARTIFACTS_PUBLISHED = "flock.artifacts.published"
-    ARTIFACTS_DROPPED = "flock.artifacts.dropped"
-    ACTIVATIONS = "flock.activations"
-    HOOK_ERRORS = "flock.hook.errors"
-    TICKS_SKIPPED = "flock.schedule.ticks.skipped"
-
-
-_COUNTED: Final[Mapping[Counter, tuple[str, str]]] = {
-    Counter.ARTIFACTS_PUBLISHED: ("{artifact}", "Artifacts that became durable."),
-    Counter.ARTIFACTS_DROPPED: ("{artifact}", "Artifacts that were given up, by reason."),
-    Counter.ACTIVATIONS: ("{activation}", "Attempts at activations that ended, by outcome."),
-    Counter.HOOK_ERRORS: ("{error}", "Hooks that raised."),
-    Counter.TICKS_SKIPPED: ("{tick}", "Ticks of a schedule that found their predecessor running."),
-}
 
 # The getters look into the environment on every call while no provider is set, which costs more than all else here.
 _globals = trace.get_tracer_provider.__globals__
@@ -92,30 +40,29 @@ _globals = metrics.get_meter_provider.__globals__
 _meter_provider: Callable[[], object] = (
     partial(_globals.get, "_METER_PROVIDER") if "_METER_PROVIDER" in _globals else metrics.get_meter_provider
 )
-_UNSEEN: Final = object()
+_UNSEEN: Final[object] = object()
 
 
-class _Tracing:
-    """The tracer of the provider that is set at this moment, None while there is none."""
+def _watch(
+    get: Callable[[], object], make: Callable[[object], T | None]
+) -> tuple[Callable[[], T | None], Callable[[], None]]:
+    """Give a function for what is made of the provider that is set at this moment, and one that makes it anew."""
+    provider = _UNSEEN
+    made: T | None = None
 
-    __slots__ = ("provider", "tracer")
+    def current() -> T | None:
+        nonlocal provider, made
+        found = get()
+        if found is not provider:
+            made = None if getattr(found, "silent", False) else make(found)
+            provider = found
+        return made
 
-    def __init__(self) -> None:
-        self.provider: object = _UNSEEN
-        self.tracer: trace.Tracer | None = None
+    def forget() -> None:
+        nonlocal provider
+        provider = _UNSEEN
 
-    def current(self) -> trace.Tracer | None:
-        provider = _tracer_provider()
-        if provider is not self.provider:
-            self.adopt(provider)
-        return self.tracer
-
-    def adopt(self, provider: object) -> None:
-        tracer = None
-        if isinstance(provider, trace.TracerProvider) and not _silent(provider):
-            tracer = provider.get_tracer(SCOPE)
-        self.tracer = None if isinstance(tracer, trace.NoOpTracer) else tracer
-        self.provider = provider
+    return current, forget
 
 
 class _Instruments:
@@ -125,68 +72,56 @@ class _Instruments:
 
     def __init__(self, meter: metrics.Meter) -> None:
         self.workflows = meter.create_histogram(
-            WORKFLOW_DURATION,
+            names.WORKFLOW_DURATION,
             unit="s",
             description="Duration of a workflow, from its start until its caller left it.",
-            explicit_bucket_boundaries_advisory=WORKFLOW_BUCKETS,
+            explicit_bucket_boundaries_advisory=names.WORKFLOW_BUCKETS,
         )
         self.agents = meter.create_histogram(
-            AGENT_DURATION,
+            names.AGENT_DURATION,
             unit="s",
             description="Duration of one attempt at an activation.",
-            explicit_bucket_boundaries_advisory=AGENT_BUCKETS,
+            explicit_bucket_boundaries_advisory=names.AGENT_BUCKETS,
         )
         self.counters = {
             counter: meter.create_counter(counter.value, unit=unit, description=description)
-            for counter, (unit, description) in _COUNTED.items()
+            for counter, (unit, description) in names.COUNTED.items()
         }
 
 
-class _Metering:
-    """The instruments of the meter provider that is set at this moment, None while there is none."""
-
-    __slots__ = ("instruments", "provider")
-
-    def __init__(self) -> None:
-        self.provider: object = _UNSEEN
-        self.instruments: _Instruments | None = None
-
-    def current(self) -> _Instruments | None:
-        provider = _meter_provider()
-        if provider is not self.provider:
-            self.adopt(provider)
-        return self.instruments
-
-    def adopt(self, provider: object) -> None:
-        meter = None
-        if isinstance(provider, metrics.MeterProvider) and not _silent(provider):
-            meter = provider.get_meter(SCOPE)
-        self.instruments = None if meter is None or isinstance(meter, metrics.NoOpMeter) else _Instruments(meter)
-        self.provider = provider
+def _tracer_of(provider: object) -> trace.Tracer | None:
+    tracer = provider.get_tracer(names.SCOPE) if isinstance(provider, trace.TracerProvider) else None
+    return None if isinstance(tracer, trace.NoOpTracer) else tracer
 
 
-_tracing = _Tracing()
-_metering = _Metering()
+def _instruments_of(provider: object) -> _Instruments | None:
+    meter = provider.get_meter(names.SCOPE) if isinstance(provider, metrics.MeterProvider) else None
+    return None if meter is None or isinstance(meter, metrics.NoOpMeter) else _Instruments(meter)
+
+
+_tracer, _forget_tracer = _watch(_tracer_provider, _tracer_of)
+_instruments, _forget_instruments = _watch(_meter_provider, _instruments_of)
 
 
 def enabled() -> bool:
     """Tell whether spans go anywhere: a real tracer provider is set at this moment."""
-    return _tracing.current() is not None
+    return _tracer() is not None
 
 
 def metering() -> bool:
     """Tell whether metrics go anywhere: a real meter provider is set at this moment."""
-    return _metering.current() is not None
+    return _instruments() is not None
 
 
 def active() -> bool:
     """Tell whether anybody listens, to spans or to metrics."""
-    return _tracing.current() is not None or _metering.current() is not None
+    return _tracer() is not None or _instruments() is not None
 
 
 def refresh() -> None:
     """Look at the providers anew; for a set-up that changes whether its providers are `silent`."""
-    _tracing.provider = _metering.provider = _UNSEEN
+    _forget_tracer()
+    _forget_instruments()
 
 
 class Firing(NamedTuple):
@@ -248,44 +183,44 @@ class Telemetry:
             yield trace.INVALID_SPAN
             return
         attributes = {
-            OPERATION_NAME: INVOKE_WORKFLOW,
-            WORKFLOW_NAME: name,
-            CONVERSATION_ID: correlation_id,
-            WORKFLOW: name,
-            ORCHESTRATOR_ID: self._orchestrator_id,
+            names.OPERATION_NAME: names.INVOKE_WORKFLOW,
+            names.WORKFLOW_NAME: name,
+            names.CONVERSATION_ID: correlation_id,
+            names.WORKFLOW: name,
+            names.ORCHESTRATOR_ID: self._orchestrator_id,
         }
         started = self._elapsed()
-        with _span(f"{INVOKE_WORKFLOW} {name}", attributes) as span:
-            measured = {WORKFLOW_NAME: name}
+        with _span(f"{names.INVOKE_WORKFLOW} {name}", attributes) as span:
+            measured = {names.WORKFLOW_NAME: name}
             try:
                 yield span
             except BaseException as error:
-                measured[ERROR_TYPE] = error_type(error)
+                measured[names.ERROR_TYPE] = error_type(error)
                 raise
             finally:
-                if (instruments := _metering.current()) is not None:
+                if (instruments := _instruments()) is not None:
                     instruments.workflows.record(self._elapsed() - started, measured)
 
     def engine(self, agent: str, name: str, *, candidate: int | None = None) -> AbstractContextManager[Span]:
         """Make the body a span `evaluate {name}` below the current one: one evaluation by one engine."""
-        attributes: dict[str, str | int] = {AGENT_NAME: agent, ENGINE: name}
+        attributes: dict[str, str | int] = {names.AGENT_NAME: agent, names.ENGINE: name}
         if candidate is not None:
-            attributes[CANDIDATE] = candidate
-        return _span(f"{EVALUATE} {name}", attributes)
+            attributes[names.CANDIDATE] = candidate
+        return _span(f"{names.EVALUATE} {name}", attributes)
 
     def start_activation(self, firing: Firing) -> ActivationSpan | None:
         """Start the span of an attempt and make it current for this task; None when nobody listens.
 
         It is a child of `firing.parent` alone, whatever is current where the task was made: that may be another run.
         """
-        tracer = _tracing.current()
+        tracer = _tracer()
         if tracer is None:
-            if _metering.current() is None:
+            if _instruments() is None:
                 return None
             return ActivationSpan(firing.agent, trace.INVALID_SPAN, None, self._elapsed())
         parent = _span_context(firing.parent)
         span = tracer.start_span(
-            f"{INVOKE_AGENT} {firing.agent}",
+            f"{names.INVOKE_AGENT} {firing.agent}",
             Context() if parent is None else trace.set_span_in_context(NonRecordingSpan(parent), Context()),
             attributes=self._activation_attributes(firing, root=parent is None),
             links=_links(firing) if firing.links else None,
@@ -297,10 +232,10 @@ class Telemetry:
         """End the span of an attempt, in the task that started it, with what it raised if it did."""
         if error is not None:
             _fail(started.span, error)
-        if (instruments := _metering.current()) is not None:
-            measured = {AGENT_NAME: started.agent}
+        if (instruments := _instruments()) is not None:
+            measured = {names.AGENT_NAME: started.agent}
             if error is not None:
-                measured[ERROR_TYPE] = error_type(error)
+                measured[names.ERROR_TYPE] = error_type(error)
             instruments.agents.record(self._elapsed() - started.started, measured)
         if started.token is not None:
             context.detach(started.token)
@@ -310,14 +245,14 @@ class Telemetry:
         """Put the payloads that an agent got on its span; does nothing unless payloads were asked for."""
         if self._payloads_wanted(started.span):
             messages = [{"role": "user", "parts": [_part(payload)]} for payload in payloads]
-            started.span.set_attribute(INPUT_MESSAGES, json.dumps(messages))
+            started.span.set_attribute(names.INPUT_MESSAGES, json.dumps(messages))
 
     def record_outputs(self, started: ActivationSpan, payloads: Iterable[object]) -> None:
         """Put the payloads that an agent made on its span; does nothing unless payloads were asked for."""
         if self._payloads_wanted(started.span):
             parts = [_part(payload) for payload in payloads]
             messages = [{"role": "assistant", "parts": [part], "finish_reason": "stop"} for part in parts]
-            started.span.set_attribute(OUTPUT_MESSAGES, json.dumps(messages))
+            started.span.set_attribute(names.OUTPUT_MESSAGES, json.dumps(messages))
 
     def count(
         self,
@@ -330,9 +265,9 @@ class Telemetry:
         hook: str | None = None,
     ) -> None:
         """Add to a counter, under what is given of agent, outcome, reason and hook: names, never ids."""
-        if (instruments := _metering.current()) is None:
+        if (instruments := _instruments()) is None:
             return
-        given = ((AGENT_NAME, agent), (OUTCOME, outcome), (REASON, reason), (HOOK, hook))
+        given = ((names.AGENT_NAME, agent), (names.OUTCOME, outcome), (names.REASON, reason), (names.HOOK, hook))
         attributes = {key: value for key, value in given if value is not None}
         instruments.counters[counter].add(amount, attributes)
 
@@ -341,7 +276,7 @@ class Telemetry:
 
         A span that is not sampled has one too, so that all of a trace is sampled or none of it.
         """
-        if _tracing.current() is None:
+        if _tracer() is None:
             return None
         current = trace.get_current_span().get_span_context()
         if not current.is_valid:
@@ -350,20 +285,20 @@ class Telemetry:
 
     def _activation_attributes(self, firing: Firing, *, root: bool) -> dict[str, str | int]:
         attributes: dict[str, str | int] = {
-            OPERATION_NAME: INVOKE_AGENT,
-            AGENT_NAME: firing.agent,
-            CONVERSATION_ID: firing.correlation_id,
-            ACTIVATION_ID: firing.activation_id,
-            ATTEMPT: firing.attempt,
-            TRIGGER: firing.trigger,
+            names.OPERATION_NAME: names.INVOKE_AGENT,
+            names.AGENT_NAME: firing.agent,
+            names.CONVERSATION_ID: firing.correlation_id,
+            names.ACTIVATION_ID: firing.activation_id,
+            names.ATTEMPT: firing.attempt,
+            names.TRIGGER: firing.trigger,
         }
         if firing.description:
-            attributes[AGENT_DESCRIPTION] = firing.description
+            attributes[names.AGENT_DESCRIPTION] = firing.description
         if firing.choice_count > 1:
-            attributes[CHOICE_COUNT] = firing.choice_count
+            attributes[names.CHOICE_COUNT] = firing.choice_count
         if root:
-            attributes[WORKFLOW] = self._name
-            attributes[ORCHESTRATOR_ID] = self._orchestrator_id
+            attributes[names.WORKFLOW] = self._name
+            attributes[names.ORCHESTRATOR_ID] = self._orchestrator_id
         return attributes
 
     def _payloads_wanted(self, span: Span) -> bool:
@@ -380,7 +315,7 @@ def error_type(error: BaseException) -> str:
 
 @contextmanager
 def _span(name: str, attributes: Mapping[str, str | int]) -> Generator[Span]:
-    tracer = _tracing.current()
+    tracer = _tracer()
     if tracer is None:
         yield trace.INVALID_SPAN
         return
@@ -401,12 +336,12 @@ def _fail(span: Span, error: BaseException) -> None:
     if not span.is_recording():
         return
     kind = error_type(error)
-    span.set_attribute(ERROR_TYPE, kind)
+    span.set_attribute(names.ERROR_TYPE, kind)
     if not isinstance(error, Exception):
         span.set_status(StatusCode.ERROR, kind)
     elif (message := _message(error)) is None:
         frames = "".join(traceback.format_tb(error.__traceback__))
-        span.add_event(EXCEPTION, {EXCEPTION_TYPE: kind, EXCEPTION_STACKTRACE: frames})
+        span.add_event(names.EXCEPTION, {names.EXCEPTION_TYPE: kind, names.EXCEPTION_STACKTRACE: frames})
         span.set_status(StatusCode.ERROR, kind)
     else:
         span.record_exception(error)
@@ -456,11 +391,6 @@ def _links(firing: Firing) -> list[Link]:
     """Link to the spans of the other inputs, each once."""
     others = dict.fromkeys(text for text in firing.links if text != firing.parent)
     return [Link(found) for found in map(_span_context, others) if found is not None]
-
-
-def _silent(provider: object) -> bool:
-    """Tell whether a provider says of itself that it feeds nobody."""
-    return bool(getattr(provider, "silent", False))
 
 
 def _part(payload: object) -> dict[str, str]:

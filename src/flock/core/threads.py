@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _Job = tuple[contextvars.Context, "Callable[[], Any]", asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 
+
 class Holder(Protocol):
     """Who holds slots while a thread works for it."""
 

@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
 from typing_extensions import override
@@ -145,9 +145,9 @@ def declare(draft: Draft) -> None:
 _MISSING = object()
 
 
-def name_of(fn: Callable[..., Any]) -> str:
+def name_of(fn: Any) -> str:  # noqa: ANN401 - any callable
     """Give a function's name, through partials and callable objects."""
-    inner = fn.func if isinstance(fn, functools.partial) else fn
+    inner = cast("object", fn.func) if isinstance(fn, functools.partial) else fn
     return str(getattr(inner, "__name__", type(inner).__name__))
 
 

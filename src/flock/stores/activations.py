@@ -26,7 +26,6 @@ from flock.stores.queues import Queues
 from flock.stores.runs import Runs
 from flock.stores.timeline import Timeline
 
-
 _REASONS: Mapping[State, WaitReason] = {State.READY: "ready", State.RUNNING: "running", State.DELAYED: "retry"}
 
 
@@ -121,7 +120,7 @@ class Activations:
         self.queues.leave(activation)
         activation.error = settle.error
         outcome = settle.outcome
-        if outcome != "retry" and outcome != "defer":
+        if outcome not in {"retry", "defer"}:
             return self.end(activation, outcome)
         activation.state = State.DELAYED
         activation.due = due = now + settle.delay

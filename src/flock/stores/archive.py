@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from flock.model.ledger import Activation, Consumption, Outcome, State
 from flock.stores.log import Log
 
-# Agent, subscription, run, outcome, attempt, error and the ids of the inputs: a tuple of plain values, which the garbage
-# collector does not visit.
+# Agent, subscription, run, outcome, attempt, error and the ids of the inputs: the garbage collector does not visit a
+# tuple of plain values.
 _Row = tuple[str | int | None, ...]
 _RUN, _OUTCOME, _INPUTS = 2, 3, 6
 

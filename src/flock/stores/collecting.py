@@ -125,23 +125,23 @@ class Collector:
 
     def records(self) -> Iterator[Record]:
         """Give every record that is held."""
-        for row in self.rows():
+        for row in self._held():
             yield from _records(row)
 
-    def rows(self) -> Iterator[_Row]:
-        """Give each row that holds something."""
-        return (row for rows in self._rows for row in rows.values() if any(row.slots))
+    def items(self) -> Iterator[tuple[Stage, _Row]]:
+        """Give each row that holds something, with its stage."""
+        return ((row.spec, row) for row in self._held())
 
     def count(self, run: str | None) -> int:
         """Count the rows that hold something (of a run)."""
         return sum(
             run is None or self.scope == run or any(record.run == run for record in _records(row))
-            for row in self.rows()
+            for row in self._held()
         )
 
     def waiting(self, run: str | None) -> Iterator[Waiting]:
         """Describe what waits here (of one run)."""
-        for row in self.rows():
+        for row in self._held():
             records = list(_records(row))
             if run is not None and not any(record.run == run for record in records):
                 continue
@@ -150,6 +150,9 @@ class Collector:
                 reason=reason, agent=self.target.agent, run=self.scope or records[-1].run, detail=detail, due=due,
                 artifacts=tuple(record.id for record in records),
             )  # fmt: skip
+
+    def _held(self) -> Iterator[_Row]:
+        return (row for rows in self._rows for row in rows.values() if any(row.slots))
 
     def _row(self, stage: int, key: str) -> _Row:
         row = self._rows[stage].get(key)

@@ -73,7 +73,13 @@ class Bench:
         return await self.store.commit(Commit(records=[*records, *more], offers=offers, **parts))
 
     async def put(
-        self, target: Target, *ids: str, run: str = RUN, slot: int = 0, key: str = "", **parts: Any  # noqa: ANN401
+        self,
+        target: Target,
+        *ids: str,
+        run: str = RUN,
+        slot: int = 0,
+        key: str = "",
+        **parts: Any,  # noqa: ANN401
     ) -> Committed:
         """Publish notes for one subscription, in one commit."""
         return await self.commit(*[Offer(target, self.note(each, run=run), slot, key) for each in ids], **parts)
