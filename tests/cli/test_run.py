@@ -53,7 +53,7 @@ def test_a_failure_is_named_and_exits_with_1(command: Command) -> None:
     assert done.returncode == 1
     assert "2 succeeded, 1 failed" in done.stdout
     assert "failures (1)\n  cashier: ValueError: unlucky\n" in done.stdout
-    assert "  printer: join: holds 1/0 of 1/1 (1 artifact), due in 60 s\n" in done.stdout
+    assert "  printer: join: holds 1 of 1 Order, 0 of 1 Paid (1 artifact), due in 60 s\n" in done.stdout
     assert done.stderr == "ERROR: cashier: ValueError: unlucky\n"
 
 

@@ -366,7 +366,7 @@ async def test_p03_without_publishes_and_annotation_whatever_models_it_returns_a
 
 async def test_p03_publishes_goes_before_the_annotation(flock: Flock) -> None:
     @flock.agent("review").consumes(Bug).publishes(Extra)
-    async def review(bug: Bug) -> Review:
+    async def review(bug: Bug) -> Review | Extra:
         return Review()
 
     await flock.publish(Bug())
@@ -642,3 +642,14 @@ async def test_p03_a_decorated_function_is_still_the_function(flock: Flock) -> N
     assert await plain(Bug()) == Review(text="bug-")
     (output,) = await flock.invoke(plain, Bug())
     assert output.payload == Review(text="bug-")
+
+
+def test_p03_a_return_annotation_that_publishes_does_not_cover_is_refused() -> None:
+    flock = Flock()
+
+    async def pack(bug: Bug) -> Review:
+        raise AssertionError(bug)
+
+    flock.agent("pack").consumes(Bug).publishes(Audit).calls(pack)
+    with pytest.raises(ConfigurationError, match="does not cover"):
+        flock.check()

@@ -284,7 +284,7 @@ async def test_p05_ask_raises_with_the_first_failure(flock: Flock) -> None:
 
 async def test_p05_ask_raises_with_what_waits_when_the_run_goes_idle(flock: Flock) -> None:
     packs(flock, [])
-    with pytest.raises(WaitError, match=r"pack .gate: holds 1/0 of 1/1"):
+    with pytest.raises(WaitError, match=r"pack .gate: holds 1 of 1 Order, 0 of 1 Payment"):
         await flock.ask(Order(), Parcel)
 
 

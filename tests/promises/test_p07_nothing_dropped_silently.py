@@ -101,7 +101,7 @@ async def test_p07_surplus_inputs_wait_for_the_next_completion_in_order(flock: F
         await flock.publish(Payment(item=item))
     report = await flock.run_until_idle()
     assert fired == [("a", "x"), ("b", "y")]
-    assert [(each.reason, each.detail) for each in report.waiting] == [("gate", "holds 1/0 of 1/1")]
+    assert [(each.reason, each.detail) for each in report.waiting] == [("gate", "holds 1 of 1 Order, 0 of 1 Payment")]
     await flock.publish(Payment(item="z"))
     await flock.run_until_idle()
     assert fired[2:] == [("c", "z")]

@@ -433,3 +433,20 @@ async def test_p16_an_error_in_a_thread_is_the_agents() -> None:
         await flock.publish(Order())
         (failure,) = (await flock.run_until_idle()).failures
         assert (failure.error_type, failure.message) == ("Jammed", "in a thread")
+
+
+async def test_p16_a_long_delay_is_not_cut_short_by_the_usual_longest_pause(clock: FakeClock) -> None:
+    async with Flock(clock=clock) as flock:
+
+        @(flock.agent("clumsy").consumes(Order).retry(2, delay=600, jitter=False))
+        async def clumsy(order: Order) -> None:
+            raise ValueError("again")
+
+        await flock.publish(Order(number=1))
+        report = await flock.run_until_idle()
+        assert report.duration == 600
+
+
+def test_p16_a_delay_beyond_its_own_longest_pause_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="max_delay"):
+        Flock().agent("clumsy").retry(2, delay=600, max_delay=60)

@@ -220,6 +220,7 @@ def _subscription(draft: Draft, spec: Consumes) -> Subscription:
         board_wide=spec.scope == "board",
         priority=spec.priority,
         batches=spec.batch is not None,
+        slots=tuple(kind.__name__ for kind in types),
     )
     return Subscription(
         id=target.subscription, agent=draft.name, types=types, counts=counts, where=all_of(spec.where), tags=spec.tags,

@@ -24,6 +24,7 @@ from flock.ports import AgentComponent, Engine
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MARK = "__flock_agent__"
+_LONGEST = 60.0  # seconds between two tries, unless the declaration says otherwise
 
 
 class AgentBuilder:
@@ -152,12 +153,16 @@ class AgentBuilder:
         attempts: int,
         *,
         delay: timedelta | float = 0.1,
-        max_delay: timedelta | float = 60.0,
+        max_delay: timedelta | float | None = None,
         backoff: float = 2.0,
         jitter: bool = True,
         on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
     ) -> Self:
-        """Try again after these errors; `attempts` counts all tries."""
+        """Try again after these errors; `attempts` counts all tries.
+
+        The n-th pause is `delay * backoff ** (n - 1)`, at most `max_delay` (a minute, or `delay` if that is longer);
+        jitter shortens it by up to a half.
+        """
         kinds = on if isinstance(on, tuple) else (on,)
         if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
             message = f"retry(on=...) takes exception classes, not {on!r}"
@@ -165,10 +170,15 @@ class AgentBuilder:
         if isinstance(backoff, bool) or not isinstance(backoff, (int, float)) or not backoff >= 1:
             message = f"retry(backoff=...) takes a factor of 1 or more, not {backoff!r}"
             raise ConfigurationError(message)
+        first = seconds("retry(delay=...)", delay, zero=True)
+        longest = max(first, _LONGEST) if max_delay is None else seconds("retry(max_delay=...)", max_delay, zero=True)
+        if longest < first:
+            message = f"retry(delay={delay!r}) is longer than its max_delay={max_delay!r}"
+            raise ConfigurationError(message)
         policy = RetryPolicy(
             attempts=positive("retry(attempts)", attempts),
-            delay=seconds("retry(delay=...)", delay, zero=True),
-            max_delay=seconds("retry(max_delay=...)", max_delay, zero=True),
+            delay=first,
+            max_delay=longest,
             backoff=float(backoff),
             jitter=bool(jitter),
             on=kinds,

@@ -19,7 +19,7 @@ from flock.core.ambient import Acting, current
 from flock.model.artifact import Artifact
 from flock.model.context import Context
 from flock.model.errors import ConfigurationError, FlockError
-from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
+from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup, group_types
 from flock.ports import AgentInfo, Engine
 
 Model = type[BaseModel]
@@ -136,7 +136,9 @@ def declare(draft: Draft) -> None:
         _check_fit(draft, spec, parameters)
     if draft.consumes:
         _check_lists(draft, parameters)
-    if not draft.outputs and returns is not _MISSING:
+    if draft.outputs:
+        _check_returns(draft, returns)
+    elif returns is not _MISSING:
         group = _output(draft.name, returns)
         if group is not None:
             draft.outputs.append(group)
@@ -295,6 +297,16 @@ def _unfillable(draft: Draft, spec: Consumes, parameter: Parameter) -> Configura
     return ConfigurationError(
         f"agent {draft.name!r}: consumes({names}) can never fill the parameter {parameter.name!r}"
     )
+
+
+def _check_returns(draft: Draft, hint: Any) -> None:  # noqa: ANN401 - an annotation
+    """Refuse a function that returns what its publishes(...) can never cover; open annotations are left alone."""
+    returned, declared = _alternatives(hint)[0], group_types(draft.outputs)
+    if not returned or any(issubclass(a, b) or issubclass(b, a) for a in returned for b in declared):
+        return
+    gives, takes = (", ".join(kind.__name__ for kind in kinds) for kinds in (returned, declared))
+    message = f"agent {draft.name!r} returns {gives}, but publishes({takes}) does not cover it"
+    raise ConfigurationError(message)
 
 
 def _output(agent: str, hint: Any) -> OutputGroup | None:  # noqa: ANN401 - an annotation

@@ -29,6 +29,7 @@ class Target:
     board_wide: bool = False
     priority: int = 0
     batches: bool = False
+    slots: tuple[str, ...] = ()  # the types' short names, for reports
 
 
 class Offer(NamedTuple):

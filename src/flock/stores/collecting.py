@@ -11,7 +11,7 @@ from flock.model.events import Waiting, WaitReason
 from flock.model.ledger import BOARD, Offer, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from flock.core.gates import Group, Step
     from flock.model.artifact import Record
@@ -145,7 +145,7 @@ class Collector:
             records = list(_records(row))
             if run is not None and not any(record.run == run for record in records):
                 continue
-            reason, detail, due = _describe(row)
+            reason, detail, due = _describe(row, self.target.slots)
             yield Waiting(
                 reason=reason, agent=self.target.agent, run=self.scope or records[-1].run, detail=detail, due=due,
                 artifacts=tuple(record.id for record in records),
@@ -249,14 +249,15 @@ def _take(row: _Row, slot: int, count: int) -> list[Arrival]:
     return taken
 
 
-def _describe(row: _Row) -> tuple[WaitReason, str, float | None]:
-    held = "/".join(str(len(queue)) for queue in row.slots)
+def _describe(row: _Row, names: Sequence[str]) -> tuple[WaitReason, str, float | None]:
+    held = str(len(row.slots[0]))
     match row.spec:
         case Gather(need=need, within=within, keyed=keyed):
-            wanted = "/".join(map(str, need))
+            counts = zip(names or map(str, range(len(need))), row.slots, need, strict=True)
+            parts = ", ".join(f"{len(queue)} of {wanted} {name}" for name, queue, wanted in counts)
             oldest = min(queue[0].at for queue in row.slots if queue)
             due = None if within is None else oldest + within
-            return ("join" if keyed else "gate"), f"holds {held} of {wanted}", due
+            return ("join" if keyed else "gate"), f"holds {parts}", due
         case Batch(size=size, timeout=timeout):
             due = None if timeout is None else row.slots[0][0].at + timeout
             return "batch", f"holds {held} of {size or 'any number'}", due
