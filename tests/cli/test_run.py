@@ -173,7 +173,7 @@ def test_bad_options_exit_with_2(command: Command, words: tuple[str, ...]) -> No
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"type": "A",}', "--publish 1: bad JSON at line 1 column 14: "),
+        ('{"type": A}', "--publish 1: bad JSON at line 1 column 10: Expecting value"),
         ('{"type":\n "A"\n "b"}', "--publish 1: bad JSON at line 3 column 2: Expecting ',' delimiter (near "),
         ('{"type": "A"}\n\n{"type": B}', "--publish 1: bad JSON at line 3 column 10: Expecting value (near "),
         ('{"type": "A"}\n[3]', "--publish 1, line 2, item 1: 3 is no JSON object"),

@@ -16,7 +16,7 @@ from flock.core.clock import pause
 from flock.core.match import Rejection, match
 from flock.core.names import Counter
 from flock.core.telemetry import metering
-from flock.model.artifact import EXTERNAL, UNSET, Artifact, Record, snapshot
+from flock.model.artifact import UNSET, Artifact, Record, snapshot
 from flock.model.errors import (
     Backpressure,
     ClosedError,
@@ -357,6 +357,3 @@ def _inherit(record: Record, draft: Record, envelope: Envelope) -> None:
 
 def _ignore(_: object) -> None:
     return
-
-
-__all__ = ["EXTERNAL", "Envelope", "Spine", "unheard"]

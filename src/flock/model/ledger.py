@@ -13,7 +13,6 @@ from typing import Literal, NamedTuple
 
 from flock.model.artifact import Record
 from flock.model.collect import Stage
-from flock.model.events import Waiting
 
 Trigger = Literal["artifact", "timer", "direct"]
 BOARD = ""  # the scope key of what collects across runs
@@ -240,9 +239,3 @@ class Query:
     until: int | None = None
     limit: int | None = None
     offset: int = 0
-
-
-__all__ = [
-    "BOARD", "Activation", "Commit", "Committed", "Consumption", "Direct", "Expired", "Lease", "Offer", "Outcome",
-    "Progress", "Query", "Settle", "State", "Target", "Tick", "TimerState", "Trigger", "Waiting", "Withdrawn",
-]  # fmt: skip
