@@ -29,12 +29,13 @@ class Ambient:
 class Desk:
     """What all activations of one agent share: its slots, the Flock's, its threads, and how to lend a slot."""
 
-    __slots__ = ("agent", "everyone", "on_lend", "slots", "threads")
+    __slots__ = ("agent", "everyone", "gone", "on_lend", "slots", "threads")
 
     def __init__(
-        self, agent: str, slots: Slots, everyone: Slots | None, threads: Threads, on_lend: Callable[[str, int], None]
+        self, agent: str, slots: Slots, everyone: Slots | None, threads: Threads, on_lend: Callable[[Desk, int], None]
     ) -> None:
-        """`on_lend(agent, n)` lets n more of the agent's tasks run."""
+        """`on_lend(desk, n)` lets n more of the agent's tasks run; `gone` says that the agent was removed."""
+        self.gone = False
         self.agent = agent
         self.slots = slots
         self.everyone = everyone
@@ -45,7 +46,7 @@ class Desk:
 class Acting(Ambient):
     """The level of an activation, or of one candidate: it holds slots while its engine chain runs."""
 
-    __slots__ = ("_away", "_busy", "_held", "desk", "lease")
+    __slots__ = ("_away", "_busy", "_held", "_lent", "_over", "desk", "lease")
 
     def __init__(self, board: object, lease: Lease, desk: Desk) -> None:
         """Hold nothing yet."""
@@ -56,7 +57,8 @@ class Acting(Ambient):
         self.desk = desk
         self._away = 0
         self._busy = 0
-        self._held = False
+        self._held = self._lent = False
+        self._over = True
 
     @property
     def name(self) -> str:
@@ -71,7 +73,7 @@ class Acting(Ambient):
         if desk.everyone is not None and not desk.everyone.take_free():
             desk.slots.give()
             return False
-        self._held = True
+        self._held, self._over = True, False
         return True
 
     async def take(self) -> None:
@@ -84,15 +86,13 @@ class Acting(Ambient):
             except BaseException:
                 desk.slots.give()
                 raise
-        self._held = True
+        self._held, self._over = True, False
 
     def give(self) -> None:
-        """Give back what is held, unless a thread still uses it: then that does when it returns."""
+        """End the chain: give back what is held, unless a thread still uses it, which does when it returns."""
+        self._over = True
         if self._held and not self._busy:
-            self._held = False
-            self.desk.slots.give()
-            if self.desk.everyone is not None:
-                self.desk.everyone.give()
+            self._release()
 
     def occupy(self) -> None:
         """Keep the slots for a thread."""
@@ -115,19 +115,32 @@ class Acting(Ambient):
         try:
             yield
         finally:
-            try:
-                if self._away == 1:
-                    self.desk.on_lend(self.desk.agent, -1)
-                    await self.take()
-                    if self._away > 1:  # another wait has begun meanwhile
-                        self._lend()
-            finally:
-                self._away -= 1
+            self._away -= 1
+            if not self._away:
+                await self._come_back()
 
     def _lend(self) -> None:
         if self._held:
-            self.give()
-            self.desk.on_lend(self.desk.agent, 1)
+            self._release()
+            self._lent = True
+            self.desk.on_lend(self.desk, 1)
+
+    async def _come_back(self) -> None:
+        """Take the slots again; a chain that has ended meanwhile only ends the loan."""
+        if self._lent:
+            self._lent = False
+            self.desk.on_lend(self.desk, -1)
+        if self._over or self._held:
+            return
+        await self.take()
+        if self._away:  # another wait has begun meanwhile
+            self._lend()
+
+    def _release(self) -> None:
+        self._held = False
+        self.desk.slots.give()
+        if self.desk.everyone is not None:
+            self.desk.everyone.give()
 
 
 current: ContextVar[Ambient | None] = ContextVar("flock_ambient", default=None)

@@ -74,12 +74,11 @@ class Caller:
         try:
             async with (
                 self.traced(f"ask {returns.__name__}", run),
-                deadline(self._spine.clock, timeout),
                 self._waiter.lent(),
+                deadline(self._spine.clock, timeout),
             ):
-                asked = self._spine.record(obj, Envelope(correlation_id=run))
-                await self._spine.publish([asked])
-                return await self._waiter.answer(run, returns, asked.id)
+                committed = await self._spine.publish([self._spine.record(obj, Envelope(correlation_id=run))])
+                return await self._waiter.answer(run, returns, committed.records[0])
         except (TimeoutError, asyncio.CancelledError):
             await self._scheduler.cancel_run(run)
             raise

@@ -128,6 +128,8 @@ class Evaluator:
             for candidate in range(agent.best_of):
                 group_of_tasks.create_task(run(candidate))
         left = [index for index, result in enumerate(results) if result is not None]
+        if not left and not errors:
+            raise asyncio.CancelledError
         if not left:
             errors[0].add_note(f"all {agent.best_of} candidates of {agent.name!r} failed")
             raise errors[0]

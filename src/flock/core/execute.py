@@ -69,7 +69,7 @@ class Executor:
         self._board = board
         self._threads = threads
         self._limits = limits
-        self.on_lend: Callable[[str, int], None] = _ignore
+        self.on_lend: Callable[[Desk, int], None] = _ignore
         self.reset()
 
     def reset(self) -> None:
@@ -80,7 +80,9 @@ class Executor:
 
     def forget(self, agent: str) -> None:
         """Forget an agent that was removed."""
-        self._plans.pop(agent, None)
+        plan = self._plans.pop(agent, None)
+        if plan is not None:
+            plan.desk.gone = True
 
     async def run(self, lease: Lease) -> None:
         """Run one attempt to its end; the body of an activation's task."""
@@ -94,7 +96,7 @@ class Executor:
         if not telemetry.active():
             await self._attempt(plan, acting, None)
             return
-        span = self._metrics.start_activation(_firing(plan.agent, lease))
+        span = self._start_span(plan.agent, lease)
         error: BaseException | None = None
         try:
             error = await self._attempt(plan, acting, span)
@@ -104,6 +106,14 @@ class Executor:
         finally:
             if span is not None:
                 self._metrics.end_activation(span, error)
+
+    def _start_span(self, agent: Agent, lease: Lease) -> ActivationSpan | None:
+        """Start the attempt's span; a span processor that raises costs the span and nothing else."""
+        try:
+            return self._metrics.start_activation(_firing(agent, lease))
+        except Exception as error:  # noqa: BLE001 - the guard of telemetry
+            self._signals.hook_failed("telemetry", error, agent=agent.name)
+            return None
 
     def _plan(self, name: str) -> _Plan | None:
         """Gather what all activations of an agent share."""
@@ -167,6 +177,8 @@ class Executor:
         if span is not None:
             self._metrics.record_outputs(span, [record.snapshot for record in outputs])
         self._settler.succeeded(lease.activation, outputs)
+        if spine.on_published is not None and records:
+            await spine.on_published(committed.records)
         if plan.hooks is not None:
             await plan.hooks.notify("on_post_publish", agent, ctx, [Artifact.of(each) for each in outputs])
 
@@ -238,7 +250,10 @@ class Executor:
                         kinds.append(type(_payload(each)))
                         count, offers = len(made), spine.route(made)
                         commit = Commit(made, offers, lease=acting.lease, limits=spine.roster.limits)
-                        stored.extend((await spine.settle(commit)).records[:count])
+                        committed = await spine.settle(commit)
+                        stored.extend(committed.records[:count])
+                        if spine.on_published is not None:
+                            await spine.on_published(committed.records)
             finally:
                 await stream.aclose()
             check_counts(kinds, agent, group)

@@ -102,6 +102,8 @@ class Home:
                     await self._adopt(loop)
         if self._parts.registrar.waits:
             await self._parts.registrar.enlist()
+        if self._parts.spine.unclaimed and not self.closed:
+            await self._parts.scheduler.claim()
 
     async def leave(self, grace: float) -> RunReport:
         """Shut down; says what waits, and warns of what is lost or was left behind."""

@@ -131,6 +131,7 @@ class LifecycleManager:
     def unwatch(self, name: str) -> None:
         """Fire an agent no more."""
         self._timers.pop(name, None)
+        self._spine.signals.changed.wake()
 
     def waiting(self) -> list[Waiting]:
         """Say which schedules wait for their next time."""
@@ -164,6 +165,7 @@ class LifecycleManager:
     async def _tick(self) -> float | None:
         committed = await self._spine.store.tick(self._spine.roster.limits)
         self._spine.dispatch(committed)
+        self._spine.signals.changed.wake()  # what was due may wait for something else now
         return committed.due
 
     async def _fire(self) -> float | None:

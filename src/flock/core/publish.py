@@ -85,6 +85,7 @@ class Spine:
         self.default_run = default_run
         self.max_pending = max_pending
         self.last_sequence = 0
+        self.unclaimed = False  # an attempt was given back that nobody has claimed
         self.use(store)
         self._commits: set[asyncio.Task[Committed]] = set()
         self.closed = False
@@ -272,8 +273,6 @@ class Spine:
             if isinstance(error, (Stale, RunCancelledError)):
                 raise
             committed = await self._settle_again(commit, error)
-        if self.on_published is not None and committed.records:
-            await self.on_published(committed.records)
         return committed
 
     async def _settle_again(self, commit: Commit, error: StoreError) -> Committed:

@@ -17,6 +17,7 @@ from flock.model.ledger import Activation, Direct, Lease
 
 if TYPE_CHECKING:
     from flock.core.agent import Agent
+    from flock.core.ambient import Desk
     from flock.core.execute import Executor
     from flock.core.publish import Spine
     from flock.core.settle import Settler
@@ -38,6 +39,7 @@ class Scheduler:
         self._results: dict[str, asyncio.Future[list[Record]]] = {}
         self._abandoned: set[asyncio.Task[None]] = set()
         self._context = contextvars.Context()
+        self._given_up: list[Lease] = []  # leased while the loop was ending
         self.stopping = False
         spine.on_leases = self.start
         settler.on_end = self._ended
@@ -55,12 +57,22 @@ class Scheduler:
         self._helpers.clear()
         self._abandoned.clear()
         self._results.clear()
+        for name, agent in self._spine.roster.agents.items():  # loans ended with their loop
+            self._spine.roster.limits[name] = agent.max_concurrency
         self._context = contextvars.copy_context()
         self._context.run(current.set, None)
         self._executor.reset()
 
     def start(self, leases: Sequence[Lease]) -> None:
-        """Make a tracked task for each lease."""
+        """Make a tracked task for each lease; the commit of a task that is being cancelled starts none.
+
+        That is how a loop ends: what stays leased runs again on the next loop, or at the next use of this one.
+        """
+        caller = asyncio.current_task()
+        if caller is not None and caller in self._tasks and caller.cancelling():
+            self._given_up += leases
+            self._spine.unclaimed = True
+            return
         loop = asyncio.get_running_loop()
         for lease in leases:
             task = loop.create_task(self._executor.run(lease), context=self._context.copy())
@@ -69,8 +81,15 @@ class Scheduler:
 
     async def claim(self) -> None:
         """Take up what is ready and not leased."""
-        if not self.stopping:
-            self.start(await self._spine.store.claim(self._spine.roster.limits, _MOST))
+        self._spine.unclaimed = False
+        given_up, self._given_up = self._given_up, []
+        for lease in given_up:
+            await self._spine.store.release(lease)
+        while not self.stopping:
+            leases = await self._spine.store.claim(self._spine.roster.limits, _MOST)
+            self.start(leases)
+            if len(leases) < _MOST:
+                return
 
     def schedule_task(
         self,
@@ -109,6 +128,7 @@ class Scheduler:
             withdrawn = await self._spine.store.cancel(activation=key)
             self.cancel(withdrawn.running)
             self._spine.dispatch(withdrawn.committed)
+            await self.claim()
             raise
         finally:
             self._results.pop(key, None)
@@ -167,6 +187,7 @@ class Scheduler:
     async def stop(self, grace: float) -> list[str]:
         """Let tasks end within the grace period (s), cancel the others; names the agents whose bodies did not stop."""
         self.stopping = True
+        self._spine.roster.limits.clear()  # no commit leases anything any more
         me = asyncio.current_task()
         running = [task for task in (*self._tasks, *self._helpers) if task is not me]
         if running:
@@ -223,17 +244,19 @@ class Scheduler:
         else:
             future.set_exception(error)
 
-    def _lend(self, agent: str, count: int) -> None:
+    def _lend(self, desk: Desk, count: int) -> None:
         limits = self._spine.roster.limits
-        if agent in limits:
-            limits[agent] += count
+        if desk.agent in limits and not desk.gone:
+            limits[desk.agent] += count
             if count > 0:
                 _ = self.spawn(self.claim())
 
     def _abandon(self, lease: Lease, ending: Coroutine[Any, Any, Any]) -> None:
-        for task, other in self._tasks.items():
-            if other.activation is lease.activation and other.epoch == lease.epoch:
-                self._abandoned.add(task)
+        stuck = {task for task, other in self._tasks.items() if other == lease} - self._abandoned
+        if not stuck:  # another candidate of the same attempt was there first
+            ending.close()
+            return
+        self._abandoned |= stuck
         activation = lease.activation
         self._spine.signals.emit("abandoned", agent=activation.agent, run=activation.run, activation=activation.id)
         _ = self.spawn(ending)

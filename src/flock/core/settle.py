@@ -11,7 +11,7 @@ from flock.core import telemetry
 from flock.core.evaluate import late
 from flock.core.names import Counter
 from flock.core.publish import unheard
-from flock.model.errors import LimitExceeded, Stale, StoreError
+from flock.model.errors import LimitExceeded, RunCancelledError, Stale, StoreError
 from flock.model.evaluation import FAILURE
 from flock.model.ledger import Activation, Commit, Lease, Settle
 
@@ -70,6 +70,7 @@ class Settler:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             await self._spine.store.release(lease)
+            self._spine.unclaimed = True
         elif await self._settle(Commit(lease=lease, settle=Settle("cancelled"))):
             self.tell("cancelled", lease.activation)
             self.on_end(lease.activation, [], asyncio.CancelledError(f"{lease.activation.agent} cancelled itself"))
@@ -88,8 +89,7 @@ class Settler:
 
     def stuck(self, agent: Agent, ctx: Context) -> None:
         """Settle an attempt whose body ignores that its time is over; what it still gives is discarded."""
-        lease = Lease(ctx.activation, ctx.activation.epoch, ctx.attempt)
-        self.on_abandon(lease, self.failed(agent, lease, late(agent)))
+        self.on_abandon(ctx.lease, self.failed(agent, ctx.lease, late(agent)))
 
     def came_late(self, activation: Activation) -> None:
         """Tell that the result of an attempt was discarded: another had settled the activation."""
@@ -107,13 +107,26 @@ class Settler:
         """Commit; False when the activation is no longer ours or the store refuses for good."""
         commit.limits = self._spine.roster.limits
         try:
-            await self._spine.settle(commit)
+            committed = await self._spine.settle(commit)
+            if self._spine.on_published is not None and committed.records:
+                await self._spine.on_published(committed.records)
         except Stale:
+            return False
+        except RunCancelledError as error:
+            await self._cancelled(commit, error)
             return False
         except StoreError:
             logger.exception("the store refuses to settle: %s", commit.lease)
             return False
         return True
+
+    async def _cancelled(self, commit: Commit, error: RunCancelledError) -> None:
+        """End an attempt whose run was cancelled before it started; its outputs may not join that run any more."""
+        if commit.lease is not None:
+            ending = Commit(lease=commit.lease, settle=Settle("cancelled"), limits=self._spine.roster.limits)
+            await self._spine.settle(ending)
+            self.tell("cancelled", commit.lease.activation, error=error)
+            self.on_end(commit.lease.activation, [], error)
 
     def _failure(self, lease: Lease, error: BaseException) -> list[Record]:
         """Make the Failure of an activation, unless it handled one itself."""

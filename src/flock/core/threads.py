@@ -103,6 +103,7 @@ class Threads:
                     self._idle.append(inbox)
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 loop.call_soon_threadsafe(_deliver, future, *outcome)
+            del loop, future, outcome  # an idle thread keeps nothing alive
             if self._closed:
                 return
 

@@ -47,12 +47,7 @@ class Waiter:
         ambient, actor = here(self._spine), acting(self._spine)
         if run is None and ambient is not None:
             run = ambient.run
-        if actor is not None and (run is None or run == actor.run):
-            message = (
-                f"agent {actor.desk.agent!r} would wait for its own run to be idle, which can't be before it ends: "
-                "open a traced_run() around what you wait for"
-            )
-            raise WaitError(message)
+        self._refuse_own_run(run)
         clock = self._spine.clock
         started = clock.now()
         reached = True
@@ -68,6 +63,16 @@ class Waiter:
                         raise
                     reached = False
         return await self.report(run, idle=reached, duration=clock.now() - started)
+
+    def _refuse_own_run(self, run: str | None) -> None:
+        """Raise WaitError when an agent would wait for the end of its own run."""
+        actor = acting(self._spine)
+        if actor is not None and run in {None, actor.run}:
+            message = (
+                f"agent {actor.name!r} would wait for its own run to be idle, which can't be before it ends: "
+                "open a traced_run() around what you wait for"
+            )
+            raise WaitError(message)
 
     async def _until_idle(self, run: str | None, *, drain: bool) -> bool:
         """Give True when no work is left, False when the board was closed before."""
@@ -157,6 +162,8 @@ class Waiter:
             raise ConfigurationError(message)
         ambient = here(self._spine)
         run = None if ambient is None else ambient.run
+        if mentions_idle(condition):
+            self._refuse_own_run(run)
         over = TimeoutError()
         async with self.lent():
             try:
@@ -194,15 +201,15 @@ class Waiter:
     async def _may_change(self, run: str | None) -> bool:
         return any(each.due is not None for each in await self.waiting(run))
 
-    async def answer(self, run: str, kind: type[M], asked: str) -> M:
+    async def answer(self, run: str, kind: type[M], asked: Record) -> M:
         """Wait for the first artifact of a type in a run; when it goes idle raises its first Failure, or what waits."""
-        cursor, signals, store = 0, self._spine.signals, self._spine.store
+        cursor, signals, store = asked.sequence, self._spine.signals, self._spine.store
         failure: Failure | None = None  # an agent may handle it, so that an answer comes all the same
         while True:
             changes = (signals.changed.wait(), signals.quiet.wait())
             while records := await store.follow(cursor, _PAGE):
                 cursor = records[-1].sequence
-                mine = [record for record in records if record.run == run and record.id != asked]
+                mine = [record for record in records if record.run == run]
                 found = next((record for record in mine if isinstance(record.snapshot, kind)), None)
                 if found is not None:
                     payload: M = Artifact.of(found).payload

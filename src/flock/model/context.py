@@ -96,6 +96,11 @@ class Context:
         return self._artifacts
 
     @property
+    def lease(self) -> Lease:
+        """The right to run this attempt."""
+        return self._lease
+
+    @property
     def activation(self) -> Activation:
         """The activation, as the store knows it."""
         return self._lease.activation

@@ -323,6 +323,7 @@ class MemoryStore:
 
     def _forget(self) -> None:
         busy = {record.run for collector in self._collectors for record in collector.records()}
+        busy |= {offer.record.run for _, offer in self._timeline.offers(None)}
         for name in self._runs.forget(busy):
             self._log.forget(name)
             self._archive.forget(name)
