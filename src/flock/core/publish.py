@@ -268,12 +268,11 @@ class Spine:
     async def settle(self, commit: Commit) -> Committed:
         """Commit for an activation; a store that stumbles is asked again, as the same commit changes nothing twice."""
         try:
-            committed = await self._commit(commit)
+            return await self._commit(commit)
+        except (Stale, RunCancelledError):
+            raise
         except StoreError as error:
-            if isinstance(error, (Stale, RunCancelledError)):
-                raise
-            committed = await self._settle_again(commit, error)
-        return committed
+            return await self._settle_again(commit, error)
 
     async def _settle_again(self, commit: Commit, error: StoreError) -> Committed:
         for delay in _AGAIN:
