@@ -14,7 +14,7 @@ from flock.model.collect import Batch, BatchSpec, Gather, Hold, JoinSpec, Stage,
 from flock.model.conditions import Condition, Tally, leaves
 from flock.model.errors import ConfigurationError
 from flock.model.evaluation import EvalResult, OutputGroup
-from flock.model.ledger import Target
+from flock.model.ledger import Activation, Target
 from flock.model.schedule import ScheduleSpec
 from flock.model.visibility import Identity
 from flock.ports import AgentComponent, Engine
@@ -68,6 +68,7 @@ class EngineStep:
     evaluate: Callable[..., Awaitable[Any]]
     before: Callable[..., Awaitable[Any]] | None = None
     after: Callable[..., Awaitable[Any]] | None = None
+    shortcut: Callable[[Activation], Awaitable[Any]] | None = None
 
     @classmethod
     def of(cls, engine: Any) -> EngineStep:  # noqa: ANN401 - any object with evaluate
@@ -77,6 +78,7 @@ class EngineStep:
             evaluate=engine.evaluate,
             before=_own_hook(engine, "on_pre_evaluate"),
             after=_own_hook(engine, "on_post_evaluate"),
+            shortcut=getattr(engine, "shortcut", None),
         )
 
 
@@ -105,6 +107,7 @@ class Agent:
     timer: Target
     direct: Target
     direct_call: Callable[..., Awaitable[Any]] | None = None  # the only engine's evaluate, if it has no other hooks
+    shortcut: Callable[[Activation], Awaitable[Any]] | None = None  # the same with the inputs alone, if it can do so
 
 
 @dataclass(slots=True, kw_only=True)
@@ -184,6 +187,7 @@ def freeze(draft: Draft) -> Agent:
         outputs=outputs,
         engines=engines,
         direct_call=engines[0].evaluate if alone else None,
+        shortcut=engines[0].shortcut if alone else None,
         components=tuple(sorted(draft.components, key=_priority)),
         best_of=draft.best_of,
         score=draft.score,

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from flock.model.artifact import Artifact
+from flock.model.context import Context
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
+    from flock.core.agent import Agent
+    from flock.core.components import ComponentRunner
     from flock.core.slots import Slots
-    from flock.core.threads import Threads
-    from flock.model.ledger import Lease
+    from flock.model.context import Reads
+    from flock.model.ledger import Activation, Lease
 
 
 class Ambient:
@@ -27,26 +32,40 @@ class Ambient:
 
 
 class Desk:
-    """What all activations of one agent share: its slots, the Flock's, its threads, and how to lend a slot."""
+    """What all activations of one agent share on this event loop.
 
-    __slots__ = ("agent", "everyone", "gone", "on_lend", "slots", "threads")
+    `on_lend(desk, n)` lets n more of the agent's tasks run; `gone` says that the agent was removed. `shortcut` calls
+    the agent's only engine with an activation's inputs, when nobody else has to see them.
+    """
+
+    __slots__ = ("agent", "everyone", "gone", "hooks", "on_lend", "reader", "shortcut", "slots")
 
     def __init__(
-        self, agent: str, slots: Slots, everyone: Slots | None, threads: Threads, on_lend: Callable[[Desk, int], None]
+        self,
+        agent: Agent,
+        *,
+        slots: Slots,
+        everyone: Slots | None,
+        reader: Reads,
+        hooks: ComponentRunner | None,
+        on_lend: Callable[[Desk, int], None],
     ) -> None:
-        """`on_lend(desk, n)` lets n more of the agent's tasks run; `gone` says that the agent was removed."""
-        self.gone = False
+        """Gather the agent's slots, the Flock's, the reads and the hooks."""
         self.agent = agent
         self.slots = slots
         self.everyone = everyone
-        self.threads = threads
+        self.reader = reader
+        self.hooks = hooks
         self.on_lend = on_lend
+        self.gone = False
+        alone = hooks is None and agent.context is None and not agent.streams and len(agent.outputs) == 1
+        self.shortcut: Callable[[Activation], Awaitable[Any]] | None = agent.shortcut if alone else None
 
 
 class Acting(Ambient):
     """The level of an activation, or of one candidate: it holds slots while its engine chain runs."""
 
-    __slots__ = ("_away", "_busy", "_held", "_lent", "_over", "desk", "lease")
+    __slots__ = ("_away", "_busy", "_ctx", "_held", "_lent", "_over", "desk", "lease")
 
     def __init__(self, board: object, lease: Lease, desk: Desk) -> None:
         """Hold nothing yet."""
@@ -55,15 +74,23 @@ class Acting(Ambient):
         self.outer = None
         self.lease = lease
         self.desk = desk
-        self._away = 0
-        self._busy = 0
+        self._ctx: Context | None = None
+        self._away = self._busy = 0
         self._held = self._lent = False
         self._over = True
 
     @property
     def name(self) -> str:
         """The agent's name."""
-        return self.desk.agent
+        return self.desk.agent.name
+
+    @property
+    def ctx(self) -> Context:
+        """The attempt as engines and hooks see it."""
+        if self._ctx is None:
+            artifacts = [Artifact.of(record) for record in self.lease.activation.inputs]
+            self._ctx = Context(self.lease, self.desk.agent, artifacts, self.desk.reader)
+        return self._ctx
 
     def take_free(self) -> bool:
         """Take the slots if they are free right now."""
@@ -157,8 +184,6 @@ def here(board: object) -> Ambient | None:
 def acting(board: object) -> Acting | None:
     """Give the innermost activation of this board around the running code."""
     found = current.get()
-    while found is not None:
-        if isinstance(found, Acting) and found.board is board:
-            return found
+    while found is not None and not (isinstance(found, Acting) and found.board is board):
         found = found.outer
-    return None
+    return found

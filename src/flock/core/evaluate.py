@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 from flock.core import telemetry
 from flock.core.ambient import Acting, current
 from flock.core.clock import within
-from flock.core.outputs import check_items, items_of, result_of
+from flock.core.outputs import Item, check_items, items_of, result_of
+from flock.model.artifact import Artifact
 from flock.model.errors import FlockError
 from flock.model.evaluation import EvalInputs, EvalResult
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from flock.core.agent import Agent
+    from flock.core.agent import Agent, Score
     from flock.core.signals import Signals
     from flock.core.telemetry import Telemetry
     from flock.model.context import Context
     from flock.model.evaluation import OutputGroup
     from flock.ports import Clock
-
 
 PATIENCE = 1.0  # seconds that a body has for its clean-up after a timeout or cancellation
 
@@ -37,48 +37,37 @@ class Evaluator:
         self._clock = clock
         self._signals = signals
         self._metrics = metrics
-        self.on_stuck: Callable[[Agent, Context], None] = _ignore
+        self.on_stuck: Callable[[Acting], None] = _ignore
 
-    async def turn(
-        self,
-        agent: Agent,
-        ctx: Context,
-        inputs: EvalInputs,
-        group: OutputGroup,
-        turn: Acting,
-        *,
-        candidate: int | None = None,
-        body: Callable[..., Awaitable[Any]] | None = None,
-    ) -> Any:  # noqa: ANN401 - see the class
-        """Evaluate a chain (or another body) while holding its slots and within the agent's timeout."""
-        run = body or self.chain
-        if not turn.take_free():
-            await turn.take()
+    async def hold(self, acting: Acting, body: Callable[..., Awaitable[Any]], *args: Any) -> Any:  # noqa: ANN401 - what body gives
+        """Await `body(*args)` while holding the slots of a chain and within the agent's timeout."""
+        if not acting.take_free():
+            await acting.take()
         try:
+            agent = acting.desk.agent
             if agent.timeout is None:
-                if agent.direct_call is not None and body is None and not telemetry.enabled():
-                    return await agent.direct_call(agent, ctx, inputs, group)
-                return await run(agent, ctx, inputs, group, candidate)
+                return await body(*args)
             over = self._clock.now() + agent.timeout
-            watch = self._clock.call_at(over + PATIENCE, partial(self.on_stuck, agent, ctx))
+            watch = self._clock.call_at(over + PATIENCE, partial(self.on_stuck, acting))
             try:
-                return await within(self._clock, agent.timeout, run(agent, ctx, inputs, group, candidate), late(agent))
+                return await within(self._clock, agent.timeout, body(*args), late(agent))
             finally:
                 watch.cancel()
         finally:
-            turn.give()
+            acting.give()
 
     async def chain(
         self, agent: Agent, ctx: Context, inputs: EvalInputs, group: OutputGroup, candidate: int | None = None
     ) -> Any:  # noqa: ANN401 - see the class
         """Evaluate an agent's engines in order; each one's outputs are the next one's inputs."""
-        engines = agent.engines
+        engines, traced = agent.engines, telemetry.enabled()
         if agent.direct_call is not None:
+            if not traced:
+                return await agent.direct_call(agent, ctx, inputs, group)
             with self._metrics.engine(agent.name, engines[0].name, candidate=candidate):
                 return await agent.direct_call(agent, ctx, inputs, group)
         total = EvalResult(state=inputs.state)
         for number, engine in enumerate(engines):
-            traced = telemetry.enabled()
             with self._metrics.engine(agent.name, engine.name, candidate=candidate) if traced else nullcontext():
                 if engine.before is not None:
                     inputs = await engine.before(agent, ctx, inputs) or inputs
@@ -93,58 +82,44 @@ class Evaluator:
                 inputs = EvalInputs(result.artifacts or inputs.artifacts, total.state, inputs.groups)
         return total
 
-    async def best(
-        self,
-        agent: Agent,
-        ctx: Context,
-        group: OutputGroup,
-        fresh: Callable[[], EvalInputs],
-        turn: Callable[[], Acting],
-    ) -> EvalResult:
-        """Run `best_of` chains at once and give the result of the best; raises when no candidate is left."""
-        results: list[EvalResult | None] = [None] * agent.best_of
-        scores: list[float] = [-math.inf] * agent.best_of
+    async def best(self, acting: Acting, group: OutputGroup, evaluate: Callable[[Acting, int], Awaitable[Any]]) -> Any:  # noqa: ANN401 - see the class
+        """Run `best_of` candidates at once and give what the best one gave; raises when no candidate is left."""
+        agent = acting.desk.agent
+        results: dict[int, Any] = {}
+        scores: dict[int, float] = {}
         errors: list[Exception] = []
 
         async def run(candidate: int) -> None:
-            own = turn()
+            own = Acting(acting.board, acting.lease, acting.desk)
             current.set(own)
             try:
-                inputs = fresh()
-                mine = ctx.for_candidate(candidate, inputs.artifacts)
-                inputs.state = mine.state
-                result = result_of(await self.turn(agent, mine, inputs, group, own, candidate=candidate), agent)
-                check_items(items_of(result), agent, group)
-                scores[candidate] = _score(agent, result)
+                result = await evaluate(own, candidate)
+                items = items_of(result)
+                check_items(items, agent.name, group)
+                scores[candidate] = 0.0 if agent.score is None else _score(agent.score, agent.name, result, items)
                 results[candidate] = result
             except Exception as error:  # noqa: BLE001 - the guard of candidates: a failed one is out of the race
                 errors.append(error)
-                self._signals.emit(
-                    "error", agent=agent.name, run=ctx.correlation_id, activation=ctx.activation_id,
-                    reason=f"candidate {candidate}", error=error,
-                )  # fmt: skip
+                self._signals.tell("error", acting.lease.activation, reason=f"candidate {candidate}", error=error)
 
-        async with asyncio.TaskGroup() as group_of_tasks:
+        async with asyncio.TaskGroup() as candidates:
             for candidate in range(agent.best_of):
-                group_of_tasks.create_task(run(candidate))
-        left = [index for index, result in enumerate(results) if result is not None]
-        if not left and not errors:
+                candidates.create_task(run(candidate))
+        if results:
+            return results[max(results, key=lambda candidate: (scores[candidate], -candidate))]
+        if not errors:
             raise asyncio.CancelledError
-        if not left:
-            errors[0].add_note(f"all {agent.best_of} candidates of {agent.name!r} failed")
-            raise errors[0]
-        winner = results[max(left, key=lambda index: (scores[index], -index))]
-        if winner is None:
-            raise AssertionError
-        return winner
+        errors[0].add_note(f"all {agent.best_of} candidates of {agent.name!r} failed")
+        raise errors[0]
 
 
-def _score(agent: Agent, result: EvalResult) -> float:
-    """Score a candidate; all are equal without a score function."""
-    score = 0.0 if agent.score is None else float(agent.score(result))
+def _score(score_of: Score, agent: str, result: object, items: Sequence[Item]) -> float:
+    """Score a candidate; a score sees the outputs themselves and must be pure."""
+    if not isinstance(result, EvalResult):
+        result = EvalResult([item if isinstance(item, Artifact) else Artifact.around(item, agent) for item in items])
+    score = float(score_of(result))
     if math.isnan(score):
-        message = f"score= of agent {agent.name!r} gave NaN"
-        raise FlockError(message)
+        raise FlockError(f"score= of agent {agent!r} gave NaN")
     return score
 
 

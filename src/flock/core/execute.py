@@ -4,38 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flock.core import telemetry
 from flock.core.ambient import Acting, Desk, current
 from flock.core.board import BoardReader, sees
 from flock.core.components import ComponentRunner
-from flock.core.evaluate import Evaluator
 from flock.core.outputs import Item, check_counts, items_of, records_of, result_of
-from flock.core.settle import Settler, is_failing
+from flock.core.settle import is_failing
 from flock.core.slots import Slots
 from flock.core.telemetry import ActivationSpan, Firing
-from flock.model.artifact import Artifact, Record
-from flock.model.context import Context
+from flock.model.artifact import Artifact
 from flock.model.errors import LimitExceeded, Stale
 from flock.model.evaluation import EvalInputs, EvalResult
-from flock.model.ledger import Commit, Lease, Settle
+from flock.model.ledger import Commit, Settle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from flock.core.agent import Agent
+    from flock.core.evaluate import Evaluator
     from flock.core.publish import Spine
-    from flock.core.threads import Threads
+    from flock.core.settle import Settler
+    from flock.model.artifact import Record
+    from flock.model.context import Context
     from flock.model.evaluation import OutputGroup
-    from flock.model.ledger import Activation
+    from flock.model.ledger import Activation, Committed, Lease
     from flock.ports import BoardHandle
 
 _FIRST_DEFERRAL, _LAST_DEFERRAL = 0.05, 5.0  # seconds
+_DONE = Settle("done")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(NamedTuple):
     """How deep and how often agents may fire, and how many chains may run at once on this Flock."""
 
     max_depth: int
@@ -48,13 +49,11 @@ class Executor:
 
     def __init__(
         self,
-        *,
         spine: Spine,
         settler: Settler,
         evaluator: Evaluator,
         components: ComponentRunner,
         board: BoardHandle,
-        threads: Threads,
         limits: Limits,
     ) -> None:
         """Meet the parts; `on_lend` is set by who schedules."""
@@ -67,7 +66,6 @@ class Executor:
         evaluator.on_stuck = settler.stuck
         self._components = components
         self._board = board
-        self._threads = threads
         self._limits = limits
         self.on_lend: Callable[[Desk, int], None] = _ignore
         self.reset()
@@ -76,30 +74,39 @@ class Executor:
         """Forget the slots of a loop that is gone."""
         count = self._limits.max_concurrency
         self._everyone = None if count is None else Slots(count)
-        self._plans: dict[str, _Plan] = {}
+        self._desks: dict[str, Desk] = {}
 
     def forget(self, agent: str) -> None:
         """Forget an agent that was removed."""
-        plan = self._plans.pop(agent, None)
-        if plan is not None:
-            plan.desk.gone = True
+        desk = self._desks.pop(agent, None)
+        if desk is not None:
+            desk.gone = True
 
     async def run(self, lease: Lease) -> None:
         """Run one attempt to its end; the body of an activation's task."""
         name = lease.activation.agent
-        plan = self._plans.get(name) or self._plan(name)
-        if plan is None:
+        desk = self._desks.get(name) or self._desk(name)
+        if desk is None:
             await self._spine.store.release(lease)
             return
-        acting = Acting(self._spine, lease, plan.desk)
+        acting = Acting(self._spine, lease, desk)
         current.set(acting)
-        if not telemetry.active():
-            await self._attempt(plan, acting, None)
-            return
-        span = self._start_span(plan.agent, lease)
+        if telemetry.active():
+            await self._traced(acting)
+        else:
+            await self._attempt(acting, None)
+
+    async def _traced(self, acting: Acting) -> None:
+        """Run an attempt in a span; a span processor that raises costs the span and nothing else."""
         error: BaseException | None = None
+        agent = acting.desk.agent
         try:
-            error = await self._attempt(plan, acting, span)
+            span = self._metrics.start_activation(_firing(agent, acting.lease))
+        except Exception as raised:  # noqa: BLE001 - the guard of telemetry
+            self._signals.hook_failed("telemetry", raised, agent=agent.name)
+            span = None
+        try:
+            error = await self._attempt(acting, span)
         except BaseException as raised:
             error = raised
             raise
@@ -107,37 +114,28 @@ class Executor:
             if span is not None:
                 self._metrics.end_activation(span, error)
 
-    def _start_span(self, agent: Agent, lease: Lease) -> ActivationSpan | None:
-        """Start the attempt's span; a span processor that raises costs the span and nothing else."""
-        try:
-            return self._metrics.start_activation(_firing(agent, lease))
-        except Exception as error:  # noqa: BLE001 - the guard of telemetry
-            self._signals.hook_failed("telemetry", error, agent=agent.name)
-            return None
-
-    def _plan(self, name: str) -> _Plan | None:
-        """Gather what all activations of an agent share."""
+    def _desk(self, name: str) -> Desk | None:
         spine = self._spine
         agent = spine.roster.agents.get(name)
         if agent is None:
             return None
-        slots = Slots(agent.max_concurrency)
-        plan = self._plans[name] = _Plan(
-            agent=agent,
-            desk=Desk(name, slots, self._everyone, self._threads, self.on_lend),
+        desk = self._desks[name] = Desk(
+            agent,
+            slots=Slots(agent.max_concurrency),
+            everyone=self._everyone,
             reader=BoardReader(spine.store, self._clock, spine.roster.types, agent.identity),
             hooks=ComponentRunner(agent.components, self._signals, agent=name) if agent.components else None,
+            on_lend=self.on_lend,
         )
-        return plan
+        return desk
 
     # ---- one attempt
 
-    async def _attempt(self, plan: _Plan, acting: Acting, span: ActivationSpan | None) -> BaseException | None:
+    async def _attempt(self, acting: Acting, span: ActivationSpan | None) -> BaseException | None:
         """Run one attempt and settle it, whatever happens; gives the error that it failed with."""
-        agent, lease, hooks = plan.agent, acting.lease, plan.hooks
-        ctx = Context(lease, agent, [Artifact.of(record) for record in lease.activation.inputs], plan.reader)
+        agent, lease, hooks = acting.desk.agent, acting.lease, acting.desk.hooks
         try:
-            await self._try(plan, acting, ctx, span)
+            await self._try(acting, span)
         except asyncio.CancelledError:
             await self._settler.interrupted(lease)
             raise
@@ -146,7 +144,7 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - the guard of activations: each error becomes one outcome
             await self._settler.failed(agent, lease, error)
             if hooks is not None:
-                await hooks.notify("on_error", agent, ctx, error)
+                await hooks.notify("on_error", agent, acting.ctx, error)
             return error
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             await self._spine.store.release(lease)
@@ -156,110 +154,137 @@ class Executor:
             raise
         finally:
             if hooks is not None:
-                await hooks.notify("on_terminate", agent, ctx)
+                await hooks.notify("on_terminate", agent, acting.ctx)
         return None
 
-    async def _try(self, plan: _Plan, acting: Acting, ctx: Context, span: ActivationSpan | None) -> None:
-        agent, lease, spine = plan.agent, acting.lease, self._spine
+    async def _try(self, acting: Acting, span: ActivationSpan | None) -> None:
+        desk, lease = acting.desk, acting.lease
+        activation = lease.activation
         if span is not None:
-            ctx.span = span.span
-            self._metrics.record_inputs(span, [record.snapshot for record in lease.activation.inputs])
+            acting.ctx.span = span.span
+            self._metrics.record_inputs(span, [record.snapshot for record in activation.inputs])
         if self._signals.listened:
-            self._settler.tell("started", lease.activation)
-        if self._components.components and await self._held_back(agent, lease, ctx):
+            self._signals.tell("started", activation)
+        if self._components.components and await self._held_back(desk.agent, lease, acting.ctx):
             return
-        self._check_limits(agent, lease.activation)
-        made = await self._make(plan, acting, ctx)
-        records, count = ([], 0) if agent.streams else (made, len(made))
-        offers = spine.route(records) if records else ()
-        committed = await spine.settle(Commit(records, offers, (), None, lease, _DONE, spine.roster.limits))
-        outputs = made if agent.streams else committed.records[:count]
+        self._check_limits(activation)
+        if desk.agent.streams:
+            outputs = await self._stream(acting)
+            await self._commit(acting, [], _DONE)
+        else:
+            # Nobody but the agent's function looks at the inputs: it gets copies of the payloads and no more.
+            short = desk.shortcut is not None and span is None
+            records = await self._shortcut(acting) if short else await self._evaluate(acting)
+            count = len(records)  # beyond these are the Failures of predicates that raised
+            outputs = (await self._commit(acting, records, _DONE)).records[:count]
         if span is not None:
             self._metrics.record_outputs(span, [record.snapshot for record in outputs])
-        self._settler.succeeded(lease.activation, outputs)
+        self._settler.succeeded(activation, outputs)
+        if desk.hooks is not None:
+            await desk.hooks.notify(
+                "on_post_publish", desk.agent, acting.ctx, [Artifact.of(record) for record in outputs]
+            )
+
+    async def _commit(self, acting: Acting, records: list[Record], settle: Settle | None) -> Committed:
+        """Commit outputs, and the end of the activation with the last of them."""
+        spine = self._spine
+        offers = spine.route(records) if records else ()
+        committed = await spine.settle(Commit(records, offers, (), None, acting.lease, settle, spine.roster.limits))
         if spine.on_published is not None and records:
             await spine.on_published(committed.records)
-        if plan.hooks is not None:
-            await plan.hooks.notify("on_post_publish", agent, ctx, [Artifact.of(each) for each in outputs])
+        return committed
 
-    async def _make(self, plan: _Plan, acting: Acting, ctx: Context) -> list[Record]:
-        """Evaluate every output group and give the records to commit; those of a stream have been."""
-        agent, hooks = plan.agent, plan.hooks
-        inputs = EvalInputs(ctx.artifacts, ctx.state, _groups(ctx.activation) if ctx.is_batch else [])
-        if agent.context is not None:
-            ctx.state["context"] = await self._context(agent, ctx)
-        if hooks is not None:
-            inputs = await _prepare(hooks, agent, ctx, inputs)
-        if agent.streams:
-            return await self._stream(agent, acting, ctx, inputs)
+    async def _shortcut(self, acting: Acting) -> list[Record]:
+        """Let the agent's function make the outputs of its only group."""
+        desk, evaluator = acting.desk, self._evaluator
+        activation, (group,) = acting.lease.activation, desk.agent.outputs
+        if desk.agent.best_of == 1:
+            result = await evaluator.hold(acting, desk.shortcut, activation)
+        else:
+            result = await evaluator.best(
+                acting, group, lambda own, _: evaluator.hold(own, desk.shortcut, activation)
+            )
+        return self._checked(result, group, activation, 0)
+
+    async def _evaluate(self, acting: Acting) -> list[Record]:
+        """Evaluate every output group between the hooks."""
+        desk, evaluator = acting.desk, self._evaluator
+        agent, hooks, ctx = desk.agent, desk.hooks, acting.ctx
+        inputs = await self._inputs(acting)
         records: list[Record] = []
         for group in agent.outputs:
             if agent.best_of == 1:
-                result = await self._evaluator.turn(agent, ctx, inputs, group, acting)
+                result = await evaluator.hold(acting, evaluator.chain, agent, ctx, inputs, group)
             else:
-                result = await self._best(plan, acting, ctx, inputs, group)
+                result = await self._best(acting, group, inputs)
             if hooks is not None:
                 result = result_of(result, agent)
                 result = await hooks.transform("on_post_evaluate", EvalResult, result, agent, ctx, inputs)
-            records += self._record(items_of(result), agent, group, ctx, len(records))
+            records += self._checked(result, group, ctx.activation, len(records))
         return records
 
-    def _record(
-        self, items: Sequence[Item], agent: Agent, group: OutputGroup, ctx: Context, first_slot: int
-    ) -> list[Record]:
-        if group.fan_out is not None and not agent.streams:
-            check_counts([type(_payload(item)) for item in items], agent, group)
-        trace_context = self._metrics.traceparent()
-        made, filtered = records_of(
-            items, agent, group, ctx.activation, self._clock, first_slot=first_slot, trace_context=trace_context
-        )  # fmt: skip
-        for each in filtered:
-            reason = f"output {each.type} did not pass publishes(where=...)"
-            self._signals.dropped(
-                "dropped", reason, agent=agent.name, run=ctx.correlation_id, activation=ctx.activation_id
-            )
-        return made
+    async def _best(self, acting: Acting, group: OutputGroup, inputs: EvalInputs) -> Any:  # noqa: ANN401 - what engines give
+        """Give each candidate copies and a state of its own."""
+        agent, ctx, evaluator = acting.desk.agent, acting.ctx, self._evaluator
 
-    async def _best(
-        self, plan: _Plan, acting: Acting, ctx: Context, inputs: EvalInputs, group: OutputGroup
-    ) -> EvalResult:
-        def fresh() -> EvalInputs:
-            return EvalInputs(
-                [Artifact.of(artifact.record) for artifact in inputs.artifacts],
-                {},
-                [tuple([Artifact.of(artifact.record) for artifact in each]) for each in inputs.groups],
-            )
+        def evaluate(own: Acting, candidate: int) -> Any:  # noqa: ANN401 - an awaitable
+            fresh = [Artifact.of(artifact.record) for artifact in inputs.artifacts]
+            groups = [tuple([Artifact.of(artifact.record) for artifact in each]) for each in inputs.groups]
+            mine = ctx.for_candidate(candidate, fresh)
+            given = EvalInputs(fresh, mine.state, groups)
+            return evaluator.hold(own, evaluator.chain, agent, mine, given, group, candidate)
 
-        def turn() -> Acting:
-            return Acting(self._spine, acting.lease, plan.desk)
+        return await evaluator.best(acting, group, evaluate)
 
-        return await self._evaluator.best(plan.agent, ctx, group, fresh, turn)
+    async def _inputs(self, acting: Acting) -> EvalInputs:
+        """Prepare what the engines get: the context that was asked for, and what the hooks make of the inputs."""
+        agent, ctx, hooks = acting.desk.agent, acting.ctx, acting.desk.hooks
+        groups = [tuple([Artifact.of(record) for record in group]) for group in ctx.activation.groups]
+        inputs = EvalInputs(ctx.artifacts, ctx.state, groups)
+        if agent.context is not None:
+            ctx.state["context"] = await self._context(agent, ctx)
+        if hooks is not None:
+            await hooks.notify("on_initialize", agent, ctx)
+            inputs.artifacts = await hooks.transform("on_pre_consume", list, inputs.artifacts, agent, ctx)
+            inputs = await hooks.transform("on_pre_evaluate", EvalInputs, inputs, agent, ctx)
+        return inputs
 
-    async def _stream(self, agent: Agent, acting: Acting, ctx: Context, inputs: EvalInputs) -> list[Record]:
+    async def _stream(self, acting: Acting) -> list[Record]:
         """Commit each yield at once as the next slot; slots that an earlier attempt committed stay as they are."""
-        group, spine = agent.outputs[0], self._spine
+        agent, ctx, group = acting.desk.agent, acting.ctx, acting.desk.agent.outputs[0]
+        inputs = await self._inputs(acting)
         stored: list[Record] = []
 
-        async def body(agent: Agent, ctx: Context, inputs: EvalInputs, group: OutputGroup, _: object) -> None:
-            kinds: list[type] = []
+        async def body() -> None:
+            given: list[Item] = []
             stream = await agent.engines[0].evaluate(agent, ctx, inputs, group)
             try:
-                async for item in stream:
-                    for each in items_of(item):
-                        made = self._record([each], agent, group, ctx, len(kinds))
-                        kinds.append(type(_payload(each)))
-                        count, offers = len(made), spine.route(made)
-                        commit = Commit(made, offers, lease=acting.lease, limits=spine.roster.limits)
-                        committed = await spine.settle(commit)
-                        stored.extend(committed.records[:count])
-                        if spine.on_published is not None:
-                            await spine.on_published(committed.records)
+                async for result in stream:
+                    for item in items_of(result):
+                        records = self._records([item], group, ctx.activation, len(given))
+                        given.append(item)
+                        count = len(records)
+                        stored.extend((await self._commit(acting, records, None)).records[:count])
             finally:
                 await stream.aclose()
-            check_counts(kinds, agent, group)
+            check_counts(given, agent.name, group)
 
-        await self._evaluator.turn(agent, ctx, inputs, group, acting, body=body)
+        await self._evaluator.hold(acting, body)
         return stored
+
+    def _checked(self, result: object, group: OutputGroup, activation: Activation, slot: int) -> list[Record]:
+        items = items_of(result)
+        check_counts(items, activation.agent, group)
+        return self._records(items, group, activation, slot)
+
+    def _records(self, items: Sequence[Item], group: OutputGroup, activation: Activation, slot: int) -> list[Record]:
+        """Make records of outputs and tell which ones the group left out."""
+        agent = activation.agent
+        records, left_out = records_of(items, group, activation, self._clock, slot, self._metrics.traceparent())
+        for kind in left_out:
+            reason = f"output {kind} did not pass publishes(where=...)"
+            self._signals.dropped("dropped", reason, agent=agent, run=activation.run, activation=activation.id)
+        return records
 
     # ---- around it
 
@@ -292,45 +317,15 @@ class Executor:
             self._signals.hook_failed("context provider", error, agent=agent.name, run=ctx.correlation_id)
             return ()
 
-    def _check_limits(self, agent: Agent, activation: Activation) -> None:
-        depth = activation.depth - 1
-        most = self._limits.max_activations
+    def _check_limits(self, activation: Activation) -> None:
+        agent, depth, deepest = activation.agent, activation.depth - 1, self._limits.max_depth
         # The first Failure beyond the limit may still be handled; what its handler publishes may not go on.
-        if depth > self._limits.max_depth and (depth > self._limits.max_depth + 2 or not is_failing(activation)):
-            message = f"{agent.name!r} would run at depth {depth}: max_depth={self._limits.max_depth}; is there a loop?"
-            raise LimitExceeded(message)
+        if depth > deepest and (depth > deepest + 2 or not is_failing(activation)):
+            raise LimitExceeded(f"{agent!r} would run at depth {depth}: max_depth={deepest}; is there a loop?")
+        most = self._limits.max_activations
         if most is not None and activation.ordinal > most:
-            message = f"{agent.name!r} has had {most} activations in run {activation.run!r}: max_activations={most}"
+            message = f"{agent!r} has had {most} activations in run {activation.run!r}: max_activations={most}"
             raise LimitExceeded(message)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Plan:
-    """What all activations of one agent share on this event loop."""
-
-    agent: Agent
-    desk: Desk
-    reader: BoardReader
-    hooks: ComponentRunner | None
-
-
-_DONE = Settle("done")
-
-
-async def _prepare(hooks: ComponentRunner, agent: Agent, ctx: Context, inputs: EvalInputs) -> EvalInputs:
-    """Run the hooks before the engines."""
-    await hooks.notify("on_initialize", agent, ctx)
-    inputs.artifacts = await hooks.transform("on_pre_consume", list, inputs.artifacts, agent, ctx)
-    prepared: EvalInputs = await hooks.transform("on_pre_evaluate", EvalInputs, inputs, agent, ctx)
-    return prepared
-
-
-def _payload(item: Any) -> object:  # noqa: ANN401 - a model or an artifact
-    return item.record.snapshot if isinstance(item, Artifact) else item
-
-
-def _groups(activation: Activation) -> list[tuple[Artifact, ...]]:
-    return [tuple([Artifact.of(record) for record in group]) for group in activation.groups]
 
 
 def _firing(agent: Agent, lease: Lease) -> Firing:

@@ -6,28 +6,19 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from pydantic import BaseModel
 
-from flock.core.ambient import acting, here
+from flock.core.ambient import Acting, acting, here
 from flock.core.clock import pause
 from flock.core.match import Rejection, match
 from flock.core.names import Counter
 from flock.core.telemetry import metering
 from flock.model.artifact import UNSET, Artifact, Record, snapshot
-from flock.model.errors import (
-    Backpressure,
-    ClosedError,
-    OutputError,
-    PublishError,
-    RunCancelledError,
-    Stale,
-    StoreError,
-)
+from flock.model.errors import Backpressure, ClosedError, OutputError, PublishError, RunCancelledError, Stale, StoreError
 from flock.model.evaluation import FAILURE, Failure
-from flock.model.ledger import Activation, Commit, Committed, Direct, Lease, Offer
+from flock.model.ledger import Activation, Commit, Committed, Direct, Lease, Offer, depth_after
 from flock.model.payload import type_name
 from flock.model.visibility import PUBLIC, PrivateVisibility, Visibility, meet
 
@@ -41,8 +32,7 @@ logger = logging.getLogger("flock")
 _AGAIN = (0.05, 0.2, 1.0)  # seconds between the tries of a settlement that a store refused
 
 
-@dataclass(slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """What a caller of `publish` may say beside the payload."""
 
     id: str | None = None
@@ -56,11 +46,12 @@ class Envelope:
         words = {"id": self.id, "correlation_id": self.correlation_id, "partition_key": self.partition_key}
         for name, value in [*words.items(), *[("tags", tag) for tag in self.tags]]:
             if value is not None and not isinstance(value, str):
-                message = f"{name}= takes text, not {value!r}"
-                raise PublishError(message)
+                raise PublishError(f"{name}= takes text, not {value!r}")
         if self.visibility is not None and not isinstance(self.visibility, Visibility):
-            message = f"visibility= takes a Visibility, not {self.visibility!r}"
-            raise PublishError(message)
+            raise PublishError(f"visibility= takes a Visibility, not {self.visibility!r}")
+
+
+PLAIN: Final = Envelope()
 
 
 class Spine:
@@ -77,7 +68,7 @@ class Spine:
         default_run: str,
         max_pending: int | None,
     ) -> None:
-        """Meet the parts; `on_leases`, `on_due` and `on_published` are set by who schedules."""
+        """Meet the parts; `on_leases`, `on_due`, `on_quiet` and `on_published` are set by who wants to know."""
         self.clock = clock
         self.roster = roster
         self.signals = signals
@@ -86,9 +77,9 @@ class Spine:
         self.max_pending = max_pending
         self.last_sequence = 0
         self.unclaimed = False  # an attempt was given back that nobody has claimed
+        self.closed = False
         self.use(store)
         self._commits: set[asyncio.Task[Committed]] = set()
-        self.closed = False
         self.on_leases: Callable[[Sequence[Lease]], None] = _ignore
         self.on_due: Callable[[float | None], None] = _ignore
         self.on_quiet: Callable[[], None] | None = None
@@ -101,33 +92,33 @@ class Spine:
 
     # ---- validate
 
-    def record(self, obj: object, envelope: Envelope) -> Record:
+    def record(self, obj: object, envelope: Envelope = PLAIN) -> Record:
         """Validate and wrap one object in the caller's run; raises PublishError and stores nothing."""
-        if envelope.id or envelope.correlation_id or envelope.partition_key or envelope.tags or envelope.visibility:
+        if envelope is not PLAIN:
             envelope.check()
+        id, run, partition_key, tags, visibility = envelope
         ambient = here(self)
-        run = envelope.correlation_id or (self.default_run if ambient is None else ambient.run)
         payload, draft = self._payload(obj)
         if draft is not None:
-            run = envelope.correlation_id or draft.run or run
+            id, run = id or draft.id, run or draft.run
         record = Record(
-            id=envelope.id or (draft.id if draft else "") or self.clock.new_id(),
+            id=id or self.clock.new_id(),
             type=type_name(type(payload)),
             snapshot=payload,
-            run=run,
+            run=run or (self.default_run if ambient is None else ambient.run),
             created=self.clock.now(),
-            partition_key=envelope.partition_key,
-            tags=envelope.tags,
-            visibility=PUBLIC if envelope.visibility is None else envelope.visibility,
+            partition_key=partition_key,
+            tags=tags,
+            visibility=PUBLIC if visibility is None else visibility,
             trace_context=self.metrics.traceparent(),
         )
         if draft is not None:
             _inherit(record, draft, envelope)
-        actor = acting(self) if ambient is not None else None
-        if actor is not None:
-            _descend(record, actor.lease.activation)
-            if envelope.visibility is None and (draft is None or draft.visibility is UNSET):
-                record.visibility = meet(frozenset([parent.visibility for parent in actor.lease.activation.inputs]))
+        actor = ambient if isinstance(ambient, Acting) or ambient is None else acting(self)
+        if isinstance(actor, Acting):
+            inputs = _descend(record, actor.lease.activation)
+            if visibility is None and (draft is None or draft.visibility is UNSET):
+                record.visibility = meet(frozenset([parent.visibility for parent in inputs]))
         return record
 
     def _payload(self, obj: object) -> tuple[BaseModel, Record | None]:
@@ -139,32 +130,28 @@ class Spine:
         if isinstance(obj, Mapping):
             return self.roster.types.load(cast("Mapping[str, object]", obj)), None
         if isinstance(obj, (list, tuple, set, frozenset)):
-            message = "publish takes one object: use publish_many([...]) for several in one commit"
-            raise PublishError(message)
-        message = f"publish takes a pydantic model, a dict with 'type', or an Artifact, not {type(obj).__name__}"
-        raise PublishError(message)
+            raise PublishError("publish takes one object: use publish_many([...]) for several in one commit")
+        kind = type(obj).__name__
+        raise PublishError(f"publish takes a pydantic model, a dict with 'type', or an Artifact, not {kind}")
 
     def failure(
-        self,
-        agent: str,
-        error: BaseException,
-        inputs: Sequence[Record],
-        run: str,
-        *,
-        activation: str | None,
-        attempts: int,
+        self, error: BaseException, agent: str, inputs: Sequence[Record], of: Activation | None, attempts: int = 0
     ) -> Record:
-        """Wrap an error as an artifact that inherits its inputs' visibility; nobody sees it where these differ."""
+        """Wrap the error of an activation, or of matching one artifact, as an artifact.
+
+        It inherits its inputs' visibility; nobody sees it where these differ.
+        """
         try:
-            visibility = meet(frozenset(record.visibility for record in inputs))
+            visibility = meet(frozenset([record.visibility for record in inputs]))
         except OutputError:
             visibility = PrivateVisibility(agents=frozenset())
+        ids, activation = tuple([record.id for record in inputs]), None if of is None else of.id
         payload = Failure(
             agent=agent,
             error_type=type(error).__name__,
             message=str(error),
             activation_id=activation,
-            inputs=tuple(record.id for record in inputs),
+            inputs=ids,
             attempts=attempts,
             traceback="".join(traceback.format_exception(error)),
         )
@@ -172,14 +159,14 @@ class Spine:
             id=self.clock.new_id(),
             type=FAILURE,
             snapshot=payload,
-            run=run,
+            run=inputs[0].run if of is None else of.run,
             created=self.clock.now(),
             produced_by=agent,
             visibility=visibility,
-            parents=tuple(record.id for record in inputs),
+            parents=ids,
             activation_id=activation,
             trace_context=self.metrics.traceparent(),
-            depth=max((record.depth for record in inputs), default=-1) + 1,
+            depth=depth_after(inputs),
         )
 
     # ---- match
@@ -210,7 +197,7 @@ class Spine:
                 "dropped", "predicate raised", agent=agent, run=record.run, artifacts=(record.id,), error=error
             )
             if record.type != FAILURE:
-                failures.append(self.failure(agent, error, (record,), record.run, activation=None, attempts=0))
+                failures.append(self.failure(error, agent, (record,), None))
         records += failures
         if failures:
             offers += self.route(failures)
@@ -227,26 +214,35 @@ class Spine:
             known = {record.id for record in await self.store.get([record.id for record in records[:asked]])}
             records[asked:] = [failure for failure in records[asked:] if known.isdisjoint(failure.parents)]
             offers = [offer for offer in offers if offer.record in records]
-        commit = Commit(records=records, offers=offers, direct=direct, limits=self.roster.limits)
+        commit = Commit(records, offers, (), direct, None, None, self.roster.limits)
         if self.max_pending is not None and acting(self) is None:
             commit.max_pending = self.max_pending
-        committed = await self._when_room(commit)
+        while True:
+            try:
+                committed = await self._commit(commit)
+                break
+            except Backpressure:
+                await self.signals.room.wait()
+                if self.closed:
+                    raise ClosedError("the Flock was closed before there was room to publish") from None
+            except RunCancelledError as error:
+                raise PublishError(str(error)) from error
         if self.on_published is not None:
             await self.on_published(committed.records)
         committed.records = committed.records[:asked]
         return committed
 
-    async def _when_room(self, commit: Commit) -> Committed:
-        while True:
+    async def settle(self, commit: Commit) -> Committed:
+        """Commit for an activation; a store that stumbles is asked again, as the same commit changes nothing twice."""
+        for delay in _AGAIN:
             try:
                 return await self._commit(commit)
-            except Backpressure:
-                await self.signals.room.wait()
-                if self.closed:
-                    message = "the Flock was closed before there was room to publish"
-                    raise ClosedError(message) from None
-            except RunCancelledError as error:
-                raise PublishError(str(error)) from error
+            except (Stale, RunCancelledError):
+                raise
+            except StoreError as error:
+                self.signals.hook_failed("store.commit", error)
+                await pause(self.clock, delay)
+        return await self._commit(commit)
 
     async def _commit(self, commit: Commit) -> Committed:
         """Commit and dispatch. A caller that is cancelled meanwhile does not take along what the commit set free."""
@@ -265,27 +261,6 @@ class Spine:
         task.add_done_callback(self._commits.discard)
         return await asyncio.shield(task)
 
-    async def settle(self, commit: Commit) -> Committed:
-        """Commit for an activation; a store that stumbles is asked again, as the same commit changes nothing twice."""
-        try:
-            return await self._commit(commit)
-        except (Stale, RunCancelledError):
-            raise
-        except StoreError as error:
-            return await self._settle_again(commit, error)
-
-    async def _settle_again(self, commit: Commit, error: StoreError) -> Committed:
-        for delay in _AGAIN:
-            self.signals.hook_failed("store.commit", error)
-            await pause(self.clock, delay)
-            try:
-                return await self._commit(commit)
-            except (Stale, RunCancelledError):
-                raise
-            except StoreError as again:
-                error = again
-        raise error
-
     def dispatch(self, committed: Committed) -> None:
         """Hand on what a step of the store set free: leases, deadlines, news."""
         if committed.leases:
@@ -302,26 +277,23 @@ class Spine:
                 self.on_quiet()
 
     def _tell_records(self, records: Sequence[Record]) -> None:
-        signals = self.signals
-        if records[-1].sequence > self.last_sequence:  # noqa: PLR1730 - max() costs three times as much
-            self.last_sequence = records[-1].sequence
+        signals, last = self.signals, records[-1].sequence
+        if last > self.last_sequence:  # noqa: PLR1730 - max() costs three times as much
+            self.last_sequence = last
         if metering():
             self.metrics.count(Counter.ARTIFACTS_PUBLISHED, len(records))
         if signals.listened:
-            self._tell_published(records)
+            for record in records:
+                signals.emit(
+                    "published", run=record.run, agent=record.produced_by, activation=record.activation_id,
+                    artifacts=(record.id,), reason=record.type,
+                )  # fmt: skip
         if signals.changed.waiters:
             signals.changed.wake()
 
-    def _tell_published(self, records: Sequence[Record]) -> None:
-        for record in records:
-            self.signals.emit(
-                "published", run=record.run, agent=record.produced_by, activation=record.activation_id,
-                artifacts=(record.id,), reason=record.type,
-            )  # fmt: skip
-
     def _tell_expired(self, committed: Committed) -> None:
         for agent, run, records, reason in committed.expired:
-            ids = tuple(record.id for record in records)
+            ids = tuple([record.id for record in records])
             logger.warning("%s: %s gave up %s of run %s", reason, agent, ", ".join(ids), run)
             self.signals.dropped("expired", reason, agent=agent, run=run, artifacts=ids)
         self.signals.changed.wake()
@@ -330,16 +302,16 @@ class Spine:
 def unheard(record: Record, offers: Sequence[Offer]) -> None:
     """Log a Failure that no agent consumes, once."""
     if not any(offer.record is record for offer in offers):
-        failure = record.snapshot
-        logger.error("%s", failure, extra={"artifact": record.id, "run": record.run})
+        logger.error("%s", record.snapshot, extra={"artifact": record.id, "run": record.run})
 
 
-def _descend(record: Record, activation: Activation) -> None:
-    """Make a record one that an activation published."""
+def _descend(record: Record, activation: Activation) -> Sequence[Record]:
+    """Make a record one that an activation published; gives the activation's inputs."""
     record.produced_by = activation.agent
     record.parents = tuple([parent.id for parent in activation.inputs])
     record.activation_id = activation.id
     record.depth = activation.depth
+    return activation.inputs
 
 
 def _inherit(record: Record, draft: Record, envelope: Envelope) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from flock.core.publish import Spine
     from flock.core.settle import Settler
 
-logger = logging.getLogger("flock")
 _MOST = 1_000  # leases asked for at once
 _LAST_PATIENCE = 1.0  # seconds that cancelled tasks have for their clean-up at shutdown
 
@@ -53,10 +51,8 @@ class Scheduler:
 
     def adopt(self) -> None:
         """Work on the running loop from now on, with the context variables of this moment but in no run."""
-        self._tasks.clear()
-        self._helpers.clear()
-        self._abandoned.clear()
-        self._results.clear()
+        for tracked in (self._tasks, self._helpers, self._abandoned, self._results):
+            tracked.clear()
         for name, agent in self._spine.roster.agents.items():  # loans ended with their loop
             self._spine.roster.limits[name] = agent.max_concurrency
         self._context = contextvars.copy_context()
@@ -68,16 +64,17 @@ class Scheduler:
 
         That is how a loop ends: what stays leased runs again on the next loop, or at the next use of this one.
         """
+        tasks, copy, run = self._tasks, self._context.copy, self._executor.run
         caller = asyncio.current_task()
-        if caller is not None and caller in self._tasks and caller.cancelling():
+        if caller is not None and caller in tasks and caller.cancelling():
             self._given_up += leases
             self._spine.unclaimed = True
             return
-        loop = asyncio.get_running_loop()
+        create_task, done = asyncio.get_running_loop().create_task, self._done
         for lease in leases:
-            task = loop.create_task(self._executor.run(lease), context=self._context.copy())
-            self._tasks[task] = lease
-            task.add_done_callback(self._done)
+            task = create_task(run(lease), context=copy())
+            tasks[task] = lease
+            task.add_done_callback(done)
 
     async def claim(self) -> None:
         """Take up what is ready and not leased."""
@@ -90,6 +87,8 @@ class Scheduler:
             self.start(leases)
             if len(leases) < _MOST:
                 return
+
+    # ---- direct activations
 
     def schedule_task(
         self,
@@ -115,8 +114,7 @@ class Scheduler:
         now = self._spine.clock.now()
         for record in inputs:
             if not sees(agent.identity, record, now):
-                message = f"agent {agent.name!r} may not see {record.type} {record.id}"
-                raise VisibilityError(message)
+                raise VisibilityError(f"agent {agent.name!r} may not see {record.type} {record.id}")
         key = self._spine.clock.new_id()
         future: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
         self._results[key] = future
@@ -133,6 +131,24 @@ class Scheduler:
         finally:
             self._results.pop(key, None)
 
+    def _ended(self, activation: Activation, records: Sequence[Record], error: BaseException | None) -> None:
+        """Answer who waits for this activation."""
+        future = self._results.get(activation.id)
+        if future is None or future.done():
+            return
+        if error is None:
+            future.set_result(list(records))
+        else:
+            future.set_exception(FlockError(str(error)) if isinstance(error, asyncio.CancelledError) else error)
+
+    def _end_waits(self, ids: Iterable[str], error: FlockError) -> None:
+        for key in ids:
+            future = self._results.get(key)
+            if future is not None and not future.done():
+                future.set_exception(error)
+
+    # ---- cancelling
+
     def cancel(self, ids: Iterable[str]) -> list[asyncio.Task[None]]:
         """Cancel the tasks of these activations."""
         wanted = set(ids)
@@ -141,20 +157,13 @@ class Scheduler:
             task.cancel()
         return found
 
-    def end_waits(self, ids: Iterable[str], error: FlockError) -> None:
-        """Tell those who wait for these activations that they are over."""
-        for key in ids:
-            future = self._results.get(key)
-            if future is not None and not future.done():
-                future.set_exception(error)
-
     async def cancel_run(self, run: str) -> int:
         """End a run: its tasks are cancelled and have a moment for their clean-up; gives how many activations ended."""
         spine = self._spine
         withdrawn = await spine.store.cancel(run=run)
         tasks = self.cancel(withdrawn.running)
-        self.end_waits(withdrawn.ended, FlockError(f"run {run!r} was cancelled"))
-        ids = tuple(record.id for record in withdrawn.records)
+        self._end_waits(withdrawn.ended, FlockError(f"run {run!r} was cancelled"))
+        ids = tuple([record.id for record in withdrawn.records])
         if ids:
             spine.signals.dropped("withdrawn", "run cancelled", run=run, artifacts=ids)
         spine.signals.emit("cancelled", run=run, count=len(withdrawn.ended))
@@ -168,38 +177,20 @@ class Scheduler:
             self._abandoned.update(task for task in others if task in self._tasks)
         return len(withdrawn.ended)
 
-    def tasks_of(self, run: str | None) -> list[asyncio.Task[None]]:
-        """Give the tasks that work for a run (None: any), without the caller's own and the abandoned."""
-        left_out = {asyncio.current_task(), *self._abandoned}
-        return [
-            task
-            for task, lease in self._tasks.items()
-            if not task.done() and task not in left_out and (run is None or run in lease.activation.runs)
-        ]
-
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run a helper that is awaited or cancelled at shutdown."""
-        task = asyncio.get_running_loop().create_task(work, context=self._context.copy())
-        self._helpers.add(task)
-        task.add_done_callback(self._helped)
-        return task
-
     async def stop(self, grace: float) -> list[str]:
         """Let tasks end within the grace period (s), cancel the others; names the agents whose bodies did not stop."""
         self.stopping = True
         self._spine.roster.limits.clear()  # no commit leases anything any more
         me = asyncio.current_task()
-        running = [task for task in (*self._tasks, *self._helpers) if task is not me]
-        if running:
-            await self._wait(running, grace)
-        left = [task for task in (*self._tasks, *self._helpers) if not task.done() and task is not me]
-        for task in left:
-            task.cancel()
-        if left:
-            await self._wait(left, _LAST_PATIENCE)
-        self.end_waits(self._results, ClosedError("the Flock was closed before the agent was done"))
-        stuck = {lease.activation.agent for task, lease in self._tasks.items() if not task.done() and task is not me}
-        return sorted(stuck)
+        for last, patience in ((False, grace), (True, _LAST_PATIENCE)):
+            left = [task for task in (*self._tasks, *self._helpers) if task is not me and not task.done()]
+            if not left:
+                break
+            for task in left if last else ():
+                task.cancel()
+            await self._wait(left, patience)
+        self._end_waits(self._results, ClosedError("the Flock was closed before the agent was done"))
+        return sorted({lease.activation.agent for task, lease in self._tasks.items() if not task.done() and task is not me})
 
     async def _wait(self, tasks: Sequence[asyncio.Future[Any]], seconds: float) -> None:
         clock = self._spine.clock
@@ -214,6 +205,26 @@ class Scheduler:
             handle.cancel()
             over.cancel()
 
+    # ---- tasks
+
+    def tasks_of(self, run: str | None) -> list[asyncio.Task[None]]:
+        """Give the tasks that work for a run (None: any), without the caller's own and the abandoned."""
+        if not self._tasks:
+            return []
+        left_out = {asyncio.current_task(), *self._abandoned}
+        return [
+            task
+            for task, lease in self._tasks.items()
+            if not task.done() and task not in left_out and (run is None or run in lease.activation.runs)
+        ]
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run a helper that is awaited or cancelled at shutdown."""
+        task = asyncio.get_running_loop().create_task(work, context=self._context.copy())
+        self._helpers.add(task)
+        task.add_done_callback(self._helpers.discard)
+        return task
+
     def _done(self, task: asyncio.Task[None]) -> None:
         lease = self._tasks.pop(task, None)
         if self._abandoned:
@@ -221,37 +232,23 @@ class Scheduler:
         room = self._spine.signals.room
         if room.waiters:
             room.wake()
-        if not task.cancelled():
-            error = task.exception()
-            if error is not None and isinstance(error, Exception):
-                agent = None if lease is None else lease.activation.agent
-                self._spine.signals.hook_failed("activation", error, agent=agent)
-            elif error is not None:
-                told = {"message": "an activation raised what is no Exception", "exception": error, "task": task}
-                task.get_loop().call_exception_handler(told)
-
-    def _helped(self, task: asyncio.Task[Any]) -> None:
-        self._helpers.discard(task)
-
-    def _ended(self, activation: Activation, records: Sequence[Record], error: BaseException | None) -> None:
-        future = self._results.get(activation.id)
-        if future is None or future.done():
-            return
-        if error is None:
-            future.set_result(list(records))
-        elif isinstance(error, asyncio.CancelledError):
-            future.set_exception(FlockError(str(error)))
-        else:
-            future.set_exception(error)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            agent = None if lease is None else lease.activation.agent
+            self._spine.signals.hook_failed("activation", error, agent=agent)
+        elif error is not None:
+            told = {"message": "an activation raised what is no Exception", "exception": error, "task": task}
+            task.get_loop().call_exception_handler(told)
 
     def _lend(self, desk: Desk, count: int) -> None:
-        limits = self._spine.roster.limits
-        if desk.agent in limits and not desk.gone:
-            limits[desk.agent] += count
+        limits, agent = self._spine.roster.limits, desk.agent.name
+        if agent in limits and not desk.gone:
+            limits[agent] += count
             if count > 0:
                 _ = self.spawn(self.claim())
 
     def _abandon(self, lease: Lease, ending: Coroutine[Any, Any, Any]) -> None:
+        """End an attempt whose body does not stop; its task keeps its slots until it returns."""
         stuck = {task for task, other in self._tasks.items() if other == lease} - self._abandoned
         if not stuck:  # another candidate of the same attempt was there first
             ending.close()

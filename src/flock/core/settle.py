@@ -17,11 +17,10 @@ from flock.model.ledger import Activation, Commit, Lease, Settle
 
 if TYPE_CHECKING:
     from flock.core.agent import Agent
+    from flock.core.ambient import Acting
     from flock.core.publish import Spine
     from flock.core.telemetry import Outcome
     from flock.model.artifact import Record
-    from flock.model.context import Context
-    from flock.model.events import EventKind
 
 logger = logging.getLogger("flock")
 
@@ -32,6 +31,7 @@ class Settler:
     def __init__(self, spine: Spine) -> None:
         """Settle through this spine."""
         self._spine = spine
+        self._signals = spine.signals
         self.on_end: Callable[[Activation, Sequence[Record], BaseException | None], None] = _ignore
         self.on_abandon: Callable[[Lease, Coroutine[Any, Any, None]], None] = _ignore
 
@@ -39,25 +39,26 @@ class Settler:
         """Tell that an attempt has been committed."""
         if telemetry.metering():
             self._count(activation, "succeeded")
-        if self._spine.signals.listened:
-            self.tell("finished", activation)
+        if self._signals.listened:
+            self._signals.tell("finished", activation)
         self.on_end(activation, records, None)
 
     async def failed(self, agent: Agent, lease: Lease, error: BaseException) -> None:
         """Settle an attempt that raised: try again later, or fail with a Failure in the same commit."""
-        activation, policy = lease.activation, agent.retry
+        activation, policy, spine = lease.activation, agent.retry, self._spine
         text = f"{type(error).__name__}: {error}"
-        retried = isinstance(error, policy.on) and not isinstance(error, LimitExceeded)
-        again = lease.attempt < policy.attempts and retried
+        again = lease.attempt < policy.attempts and isinstance(error, policy.on) and not isinstance(error, LimitExceeded)
         records: list[Record] = []
         if again:
-            settle = Settle("retry", policy.pause(lease.attempt, self._spine.clock.random()), text)
+            settle = Settle("retry", policy.pause(lease.attempt, spine.clock.random()), text)
         else:
             settle = Settle("failed", 0.0, text)
-            records = self._failure(lease, error)
-        offers = self._spine.route(records)
+            if not is_failing(activation):
+                records.append(spine.failure(error, activation.agent, activation.inputs, activation, lease.attempt))
+        offers = spine.route(records)
         if not await self._settle(Commit(records, offers, lease=lease, settle=settle)):
             return
+        self._count(activation, "retried" if again else "failed")
         self._tell_failed(activation, error, again=again)
         if again:
             return
@@ -72,7 +73,7 @@ class Settler:
             await self._spine.store.release(lease)
             self._spine.unclaimed = True
         elif await self._settle(Commit(lease=lease, settle=Settle("cancelled"))):
-            self.tell("cancelled", lease.activation)
+            self._signals.tell("cancelled", lease.activation)
             self.on_end(lease.activation, [], asyncio.CancelledError(f"{lease.activation.agent} cancelled itself"))
 
     async def held_back(self, lease: Lease, settle: Settle) -> None:
@@ -81,27 +82,20 @@ class Settler:
         if not await self._settle(Commit(lease=lease, settle=settle)):
             return
         if settle.outcome == "defer":
-            self.tell("deferred", activation)
+            self._signals.tell("deferred", activation)
             return
-        self.tell("skipped", activation)
+        self._signals.tell("skipped", activation)
         self._count(activation, "skipped")
         self.on_end(activation, [], None)
 
-    def stuck(self, agent: Agent, ctx: Context) -> None:
+    def stuck(self, acting: Acting) -> None:
         """Settle an attempt whose body ignores that its time is over; what it still gives is discarded."""
-        self.on_abandon(ctx.lease, self.failed(agent, ctx.lease, late(agent)))
+        agent = acting.desk.agent
+        self.on_abandon(acting.lease, self.failed(agent, acting.lease, late(agent)))
 
     def came_late(self, activation: Activation) -> None:
         """Tell that the result of an attempt was discarded: another had settled the activation."""
-        reason = "late result discarded"
-        self._spine.signals.dropped("dropped", reason, agent=activation.agent, run=activation.run)
-
-    def tell(self, kind: EventKind, activation: Activation, *, error: BaseException | None = None) -> None:
-        """Tell what happened to an activation."""
-        ids = tuple([record.id for record in activation.inputs])
-        self._spine.signals.emit(
-            kind, run=activation.run, agent=activation.agent, activation=activation.id, artifacts=ids, error=error
-        )
+        self._signals.dropped("dropped", "late result discarded", agent=activation.agent, run=activation.run)
 
     async def _settle(self, commit: Commit) -> bool:
         """Commit; False when the activation is no longer ours or the store refuses for good."""
@@ -125,29 +119,18 @@ class Settler:
         if commit.lease is not None:
             ending = Commit(lease=commit.lease, settle=Settle("cancelled"), limits=self._spine.roster.limits)
             await self._spine.settle(ending)
-            self.tell("cancelled", commit.lease.activation, error=error)
+            self._signals.tell("cancelled", commit.lease.activation, error=error)
             self.on_end(commit.lease.activation, [], error)
 
-    def _failure(self, lease: Lease, error: BaseException) -> list[Record]:
-        """Make the Failure of an activation, unless it handled one itself."""
-        activation = lease.activation
-        if is_failing(activation):
-            return []
-        inputs, key = activation.inputs, activation.id
-        return [
-            self._spine.failure(activation.agent, error, inputs, activation.run, activation=key, attempts=lease.attempt)
-        ]
-
     def _tell_failed(self, activation: Activation, error: BaseException, *, again: bool) -> None:
-        self._count(activation, "retried" if again else "failed")
         if not again and is_failing(activation):
             logger.error("%s raised while it handled a Failure", activation.agent, exc_info=error)
         if not again and isinstance(error, LimitExceeded):
             ids = tuple([record.id for record in activation.inputs])
-            self._spine.signals.dropped(
+            self._signals.dropped(
                 "limited", "limit reached", agent=activation.agent, run=activation.run, artifacts=ids, error=error
             )
-        self.tell("retried" if again else "failed", activation, error=error)
+        self._signals.tell("retried" if again else "failed", activation, error=error)
 
     def _count(self, activation: Activation, outcome: Outcome) -> None:
         self._spine.metrics.count(Counter.ACTIVATIONS, agent=activation.agent, outcome=outcome)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from flock.core.telemetry import Telemetry
+    from flock.model.ledger import Activation
     from flock.ports import Clock, Observer
 
 logger = logging.getLogger("flock")
@@ -70,6 +71,13 @@ class Signals:
                 self._telemetry.count(Counter.HOOK_ERRORS, hook="observer")
         for stream in self._streams:
             stream.put(event)
+
+    def tell(self, kind: EventKind, activation: Activation, **parts: Any) -> None:  # noqa: ANN401 - the parts of an Event
+        """Tell what happened to an activation."""
+        ids = tuple([record.id for record in activation.inputs])
+        self.emit(
+            kind, run=activation.run, agent=activation.agent, activation=activation.id, artifacts=ids, **parts
+        )
 
     def hook_failed(self, hook: str, error: Exception, *, agent: str | None = None, run: str | None = None) -> None:
         """Record a hook, provider or score that raised, once."""

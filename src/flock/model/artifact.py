@@ -116,6 +116,15 @@ class Artifact:
         view._payload = None  # noqa: SLF001
         return view
 
+    @classmethod
+    def around(cls, payload: BaseModel, produced_by: str) -> Artifact:
+        """Give a view of a model that is no copy: for scores, which look and change nothing."""
+        record = Record(id="", type=type_name(type(payload)), snapshot=payload, run="", created=0.0, visibility=UNSET)
+        record.produced_by = produced_by
+        view = cls.of(record)
+        view._payload = payload
+        return view
+
     @property
     def payload(self) -> Any:  # noqa: ANN401 - the type is known only at run time
         """The validated model; this artifact's own copy."""

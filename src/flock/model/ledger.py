@@ -18,8 +18,7 @@ Trigger = Literal["artifact", "timer", "direct"]
 BOARD = ""  # the scope key of what collects across runs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Target:
+class Target(NamedTuple):
     """Where an offer goes: what a store needs to know of a subscription."""
 
     subscription: str
@@ -80,7 +79,7 @@ class Activation:
     """One firing: an agent and its inputs. A store changes `state`, `epoch` and `attempt`; nobody else does.
 
     `runs` holds every run that contributed, its own `run` first; `groups` the tuples of a batch; `ordinal` counts the
-    activations of this agent in this run since the run was last idle.
+    activations of this agent in this run since the run was last idle; `depth` is that of what it makes.
     """
 
     id: str
@@ -95,6 +94,7 @@ class Activation:
     groups: tuple[tuple[Record, ...], ...] = ()
     is_batch: bool = False
     ordinal: int = 0
+    depth: int = 0
     state: State = State.READY
     epoch: int = 0
     attempt: int = 0
@@ -105,12 +105,6 @@ class Activation:
     trace_context: str | None = None
     error: str | None = None
 
-    @property
-    def depth(self) -> int:
-        """The depth of what it makes: one more than its deepest input's."""
-        inputs = self.inputs
-        return inputs[0].depth + 1 if len(inputs) == 1 else max((record.depth for record in inputs), default=-1) + 1
-
 
 class Lease(NamedTuple):
     """The right to run an activation until it is settled: the pair (activation id, epoch) is the fence."""
@@ -118,6 +112,11 @@ class Lease(NamedTuple):
     activation: Activation
     epoch: int
     attempt: int
+
+
+def depth_after(inputs: Sequence[Record]) -> int:
+    """Give the depth of what is made from these inputs: one more than the deepest one's."""
+    return max([record.depth for record in inputs], default=-1) + 1
 
 
 Outcome = Literal["done", "failed", "cancelled", "skipped", "retry", "defer"]
@@ -186,8 +185,7 @@ class Withdrawn(NamedTuple):
     committed: Committed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(NamedTuple):
     """One snapshot of a run, or of the whole board. `timed` counts batches with a timeout; `collecting` open rows."""
 
     known: bool = True
@@ -226,8 +224,7 @@ class TimerState(NamedTuple):
     skipped: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class Query(NamedTuple):
     """Which artifacts to read, in board order. Empty means any; `as_of` and `since` are sequences."""
 
     types: frozenset[str] = frozenset()

@@ -20,6 +20,7 @@ from flock.model.ledger import (
     Tick,
     TimerState,
     Trigger,
+    depth_after,
 )
 from flock.stores.archive import STATES, Archive
 from flock.stores.queues import Queues
@@ -45,6 +46,7 @@ class Activations:
         self.archive = archive
         self.timers: dict[str, TimerState] = {}
         self.new_id: Callable[[], str] = unopened
+        self.now: Callable[[], float] = unopened
         self.yields: dict[str, dict[int, Record]] = {}  # what streams have committed so far, by activation and slot
         self._runs = runs
         self._timeline = timeline
@@ -62,11 +64,14 @@ class Activations:
     ) -> Activation:
         """Make an activation ready, in the run of its newest input unless another is given."""
         if run is None and len(inputs) == 1:
-            run = inputs[0].run
+            (first,) = inputs
+            run = first.run
             runs: tuple[str, ...] = (run,)
+            depth = first.depth + 1
         else:
             run = max(inputs, key=_sequence).run if run is None else run
             runs = tuple(dict.fromkeys((run, *[record.run for record in inputs])))
+            depth = depth_after(inputs)
         agent = target.agent
         id = id or self.new_id()
         activation = self.open[id] = Activation(
@@ -81,9 +86,10 @@ class Activations:
             trigger,
             groups,
             bool(groups),
-            self._runs.start(runs, run, agent),
+            self._runs.start(runs, agent),
+            depth,
         )
-        self.queues.put(activation)
+        self.queues.add(activation)
         return activation
 
     def start_tick(self, tick: Tick) -> bool:
@@ -115,7 +121,7 @@ class Activations:
         kept = self.yields.setdefault(lease.activation.id, {})
         kept.update((record.slot, record) for record in records if record.slot is not None)
 
-    def settle(self, activation: Activation, settle: Settle, now: float) -> bool:
+    def settle(self, activation: Activation, settle: Settle) -> bool:
         """End an attempt; says whether it was the last activation in a run of its."""
         self.queues.leave(activation)
         activation.error = settle.error
@@ -123,7 +129,7 @@ class Activations:
         if outcome not in {"retry", "defer"}:
             return self.end(activation, outcome)
         activation.state = State.DELAYED
-        activation.due = due = now + settle.delay
+        activation.due = due = self.now() + settle.delay
         if outcome == "defer":
             activation.attempt -= 1
             activation.deferrals += 1
@@ -142,10 +148,9 @@ class Activations:
 
     def give_back(self, activation: Activation) -> None:
         """Make a running activation ready again; the attempt is not counted."""
-        self.queues.leave(activation)
+        self.queues.put_back(activation)
         activation.epoch += 1
         activation.attempt -= 1
-        self.queues.put(activation)
 
     def recover(self) -> None:
         """Make ready again what runs."""
@@ -155,10 +160,15 @@ class Activations:
 
     def claim(self, limits: Mapping[str, int], most: int) -> Sequence[Lease]:
         """Lease what is ready, the most urgent first."""
-        leases = sorted(self.queues.lease(limits, limits), key=_urgency)
+        leases = self.queues.claim(limits)
         for lease in leases[most:]:
             self.give_back(lease.activation)
         return leases[:most]
+
+    def wake(self, activation: Activation) -> None:
+        """Make a delayed activation ready."""
+        activation.state = State.READY
+        self.queues.add(activation)
 
     def cancel(self, activations: Iterable[Activation]) -> None:
         """End activations as they stand; whoever runs one has lost it."""
@@ -187,7 +197,3 @@ class Activations:
 
 def _sequence(record: Record) -> int:
     return record.sequence
-
-
-def _urgency(lease: Lease) -> tuple[int, int]:
-    return -lease.activation.priority, lease.activation.order

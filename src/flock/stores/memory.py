@@ -50,7 +50,8 @@ class MemoryStore:
 
     async def open(self, clock: Clock) -> Committed:
         """Take the clock; activations that another loop left running are ready again."""
-        self._now, self._activations.new_id = clock.now, clock.new_id
+        self._now = self._activations.now = clock.now
+        self._activations.new_id = clock.new_id
         self._activations.recover()
         return Committed(due=self._timeline.due)
 
@@ -66,67 +67,55 @@ class MemoryStore:
     @never_waits
     async def commit(self, commit: Commit) -> Committed:
         """Check everything first; what follows can't fail."""
-        lease = commit.lease
-        if lease is not None and not self._activations.holds(lease):
+        lease, activations = commit.lease, self._activations
+        if lease is not None and not activations.holds(lease):
             result = self._admission.repeated(lease, commit)
             result.due = self._timeline.due
             return result
-        now = self._now()
         stored = self._admission.admit(commit)
         result = Committed(stored)
         before = self._log.sequence
         self._log.extend(stored)
-        touched: list[str] = []
-        changes = self._place(commit.offers, before, now, touched) if commit.offers else None
+        changes = self._place(commit.offers, before) if commit.offers else None
         if commit.ticks or commit.direct is not None:
-            self._start_others(commit, result, touched)
+            self._start_others(commit, result)
         if changes is not None:
-            self._apply(changes, result, touched)
+            self._apply(changes, result)
         if lease is not None:
-            self._leave(lease, commit, now, result, touched)
+            if commit.settle is None:
+                activations.keep(lease, stored)
+            elif activations.settle(lease.activation, commit.settle):
+                self._note_quiet(lease.activation.runs, result)
         if self._runs.keep is not None:
             self._note_idle(stored, result)
-        if commit.limits is not None:
-            result.leases = self._activations.queues.lease(touched, commit.limits)
+        result.leases = activations.queues.settle_down(commit.limits)
         result.due = self._timeline.due
         return result
 
-    def _place(self, offers: Sequence[Offer], before: int, now: float, touched: list[str]) -> Changes | None:
+    def _place(self, offers: Sequence[Offer], before: int) -> Changes | None:
         """Start, collect or hold back what the records since a sequence match."""
         changes: Changes | None = None
         if offers[0].replayed:
             self._replays.remember()
         for offer in offers:
-            if self._replays.had(offer) if offer.replayed else offer.record.sequence <= before:
+            target, record, _, _, not_before, replayed = offer
+            if self._replays.had(offer) if replayed else record.sequence <= before:
                 continue  # a repeat: the first record with this id made the offers
-            if offer.not_before > now:
-                self._timeline.push(offer.not_before, offer)
-            elif offer.target.stages:
+            if not_before and not_before > self._now():
+                self._timeline.push(not_before, offer)
+            elif target.stages:
                 changes = changes or Changes()
-                self._collect(offer, now, changes)
+                self._collect(offer, self._now(), changes)
             else:
-                self._activations.start(offer.target, (offer.record,))
-                touched.append(offer.target.agent)
+                self._activations.start(target, (record,))
         return changes
 
-    def _leave(self, lease: Lease, commit: Commit, now: float, result: Committed, touched: list[str]) -> None:
-        """Settle, or keep what a stream has yielded so far."""
-        activation, settle = lease.activation, commit.settle
-        if settle is None:
-            self._activations.keep(lease, result.records)
-            return
-        touched.append(activation.agent)
-        if self._activations.settle(activation, settle, now):
-            self._note_quiet(activation.runs, result)
-
-    def _start_others(self, commit: Commit, result: Committed, touched: list[str]) -> None:
-        touched += [tick.target.agent for tick in commit.ticks]
+    def _start_others(self, commit: Commit, result: Committed) -> None:
         result.skipped = [tick for tick in commit.ticks if not self._activations.start_tick(tick)]
         direct = commit.direct
         if direct is not None:
             inputs = tuple([self._log.get(record.id) or record for record in direct.records])
             self._activations.start_direct(direct, inputs)
-            touched.append(direct.target.agent)
 
     # ------------------------------------------------------------------ collecting
 
@@ -137,14 +126,13 @@ class MemoryStore:
             collector.due = due
             self._timeline.push(due, collector)
 
-    def _apply(self, changes: Changes, result: Committed, touched: list[str]) -> None:
+    def _apply(self, changes: Changes, result: Committed) -> None:
         """Start what collectors completed; count and tell what they let go."""
         for target, groups in changes.fired:
             inputs = [record for group in groups for record in group]
             if target.batches and all(len(group) == 1 for group in groups):
                 inputs.sort(key=_sequence)
             self._activations.start(target, tuple(inputs), groups if target.batches else ())
-            touched.append(target.agent)
         for name, change in changes.timed:
             self._runs.hold(name, change)
         freed = {name for name, change in changes.timed if change < 0}
@@ -159,30 +147,28 @@ class MemoryStore:
     async def tick(self, limits: Mapping[str, int]) -> Committed:
         """Make due what is due."""
         now = self._now()
-        changes, touched = Changes(), list[str]()
+        changes = Changes()
         while (ripe := self._timeline.pop(now)) is not None:
             match ripe:
                 case when, Activation() as activation:
                     if activation.state is State.DELAYED and activation.due == when:
-                        self._activations.queues.put(activation)
-                        touched.append(activation.agent)
+                        self._activations.wake(activation)
                 case _, Offer() as offer:
-                    self._offer_late(offer, now, changes, touched)
+                    self._offer_late(offer, now, changes)
                 case when, Collector() as collector:
                     if collector.due == when:
                         collector.due = collector.expire(now, changes)
                         if collector.due is not None:
                             self._timeline.push(collector.due, collector)
-        return self._finish(changes, touched, limits)
+        return self._finish(changes, limits)
 
-    def _offer_late(self, offer: Offer, now: float, changes: Changes, touched: list[str]) -> None:
+    def _offer_late(self, offer: Offer, now: float, changes: Changes) -> None:
         if offer.record.run in self._runs.cancelled:
             return
         if offer.target.stages:
             self._collect(offer, now, changes)
         else:
             self._activations.start(offer.target, (offer.record,))
-            touched.append(offer.target.agent)
 
     async def flush(self, run: str | None, limits: Mapping[str, int]) -> Committed:
         """Fire partial batches."""
@@ -190,12 +176,12 @@ class MemoryStore:
         for collector in self._collectors:
             if collector.count(run):
                 collector.flush(now, changes)
-        return self._finish(changes, [], limits)
+        return self._finish(changes, limits)
 
-    def _finish(self, changes: Changes, touched: list[str], limits: Mapping[str, int]) -> Committed:
+    def _finish(self, changes: Changes, limits: Mapping[str, int]) -> Committed:
         result = Committed()
-        self._apply(changes, result, touched)
-        result.leases = self._activations.queues.lease(touched, limits)
+        self._apply(changes, result)
+        result.leases = self._activations.queues.settle_down(limits)
         result.due = self._timeline.due
         return result
 
@@ -231,7 +217,7 @@ class MemoryStore:
         changes = Changes()
         gone = [record for collector in self._collectors for record in collector.withdraw(run, changes)]
         gone += self._timeline.withdraw(run)
-        self._apply(changes, result, [])
+        self._apply(changes, result)
         return gone
 
     # ------------------------------------------------------------------ reading

@@ -3,20 +3,57 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping
 
 from flock.model.ledger import Activation, Lease, State
+
+Urgency = tuple[int, int]
 
 
 class Queue:
     """The ready activations of one agent, best first, and how many of its activations run."""
 
-    __slots__ = ("ready", "running")
+    __slots__ = ("_line", "_others", "running")
 
     def __init__(self) -> None:
         """Start empty."""
-        self.ready: list[tuple[int, int, Activation]] = []
         self.running = 0
+        self._line: deque[Activation] = deque()  # those that came in order, which nearly all do
+        self._others: list[tuple[Urgency, Activation]] = []  # a heap of the rest
+
+    def put(self, activation: Activation) -> None:
+        """Let a ready activation wait."""
+        line = self._line
+        if not line or (line[-1].priority >= activation.priority and line[-1].order < activation.order):
+            line.append(activation)
+        else:
+            heapq.heappush(self._others, (urgency(activation), activation))
+
+    def lease(self, activation: Activation) -> Lease:
+        """Run an activation."""
+        self.running += 1
+        activation.state = State.RUNNING
+        activation.epoch += 1
+        activation.attempt += 1
+        return Lease(activation, activation.epoch, activation.attempt)
+
+    def lease_up_to(self, limit: int) -> Iterable[Lease]:
+        """Run what waits, until so many run."""
+        while self.running < limit and self:
+            activation = self._next()
+            if activation.state is State.READY:  # else it was cancelled meanwhile
+                yield self.lease(activation)
+
+    def __bool__(self) -> bool:
+        """Say whether anything waits."""
+        return bool(self._line or self._others)
+
+    def _next(self) -> Activation:
+        line, others = self._line, self._others
+        if not others or (line and urgency(line[0]) < others[0][0]):
+            return line.popleft()
+        return heapq.heappop(others)[1]
 
 
 class Queues:
@@ -25,35 +62,59 @@ class Queues:
     def __init__(self) -> None:
         """Start with no agents."""
         self._by_agent: dict[str, Queue] = {}
+        self._fresh: list[Activation] = []  # made ready in the step of the store that is under way
+        self._freed: list[str] = []  # agents of which one runs no longer
 
-    def put(self, activation: Activation) -> None:
-        """Make an activation ready."""
+    def add(self, activation: Activation) -> None:
+        """Make an activation ready in this step; `settle_down` ends the step."""
+        self._fresh.append(activation)
+
+    def put_back(self, activation: Activation) -> None:
+        """Make an activation that was leased ready again."""
+        queue = self._by_agent[activation.agent]
+        queue.running -= 1
         activation.state = State.READY
-        queue = self._by_agent.get(activation.agent)
-        if queue is None:
-            queue = self._by_agent[activation.agent] = Queue()
-        heapq.heappush(queue.ready, (-activation.priority, activation.order, activation))
+        queue.put(activation)
 
     def leave(self, activation: Activation) -> None:
         """Count an activation as running no longer."""
-        self._by_agent[activation.agent].running -= 1
+        agent = activation.agent
+        self._by_agent[agent].running -= 1
+        self._freed.append(agent)
 
-    def lease(self, agents: Iterable[str], limits: Mapping[str, int]) -> Sequence[Lease]:
-        """Lease what is ready of these agents, as far as their limits allow."""
+    def settle_down(self, limits: Mapping[str, int] | None) -> list[Lease]:
+        """End a step: lease what it made ready, and what it made room for, as far as the limits allow."""
         leases: list[Lease] = []
-        for agent in agents:
-            limit = limits.get(agent)
-            queue = self._by_agent.get(agent)
-            if limit is None or queue is None:
-                continue
-            ready = queue.ready
-            while ready and queue.running < limit:
-                activation = heapq.heappop(ready)[2]
-                if activation.state is not State.READY:
-                    continue  # cancelled meanwhile
-                queue.running += 1
-                activation.state = State.RUNNING
-                activation.epoch += 1
-                activation.attempt += 1
-                leases.append(Lease(activation, activation.epoch, activation.attempt))
+        fresh, queues = self._fresh, self._by_agent
+        if len(fresh) > 1:
+            fresh.sort(key=urgency)
+        for activation in fresh:
+            agent = activation.agent
+            queue = queues.get(agent)
+            if queue is None:
+                queue = queues[agent] = Queue()
+            if limits is not None and not queue and queue.running < limits.get(agent, 0):
+                leases.append(queue.lease(activation))
+            else:
+                queue.put(activation)
+                self._freed.append(agent)
+        fresh.clear()
+        if limits is not None:
+            for agent in self._freed:
+                queue = queues[agent]
+                if queue:
+                    leases += queue.lease_up_to(limits.get(agent, 0))
+        self._freed.clear()
         return leases
+
+    def claim(self, limits: Mapping[str, int]) -> list[Lease]:
+        """Lease what is ready of these agents, the most urgent first."""
+        queues = ((self._by_agent.get(agent), limit) for agent, limit in limits.items())
+        leases = [lease for queue, limit in queues if queue is not None for lease in queue.lease_up_to(limit)]
+        leases.sort(key=lambda lease: urgency(lease.activation))
+        return leases
+
+
+def urgency(activation: Activation) -> Urgency:
+    """Sort by priority, then by age."""
+    return -activation.priority, activation.order

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from flock.model.ledger import Outcome
 
@@ -20,16 +20,6 @@ class Run:
         self.failed = 0
         self.cancelled = 0
         self.ordinals: dict[str, int] = {}  # by agent
-
-    def end(self, outcome: Outcome) -> None:
-        """Count an activation that has ended."""
-        self.open -= 1
-        if outcome == "done":
-            self.succeeded += 1
-        elif outcome == "failed":
-            self.failed += 1
-        else:
-            self.cancelled += 1
 
 
 class Runs:
@@ -58,27 +48,33 @@ class Runs:
             run = self._by_name[name] = Run()
         return run
 
-    def start(self, names: Iterable[str], first: str, agent: str) -> int:
+    def start(self, names: tuple[str, ...], agent: str) -> int:
         """Count an activation that these runs contributed to; gives which of its agent it is in the first run."""
         self.board.open += 1
         runs = self._by_name
         for name in names:
-            run = runs.get(name) or self.add(name)
+            run = runs.get(name)
+            if run is None:
+                run = runs[name] = Run()
             run.open += 1
             if self._finished:
                 self._finished.pop(name, None)
-        ordinals = runs[first].ordinals
+        ordinals = runs[names[0]].ordinals
         ordinals[agent] = ordinal = ordinals.get(agent, 0) + 1
         return ordinal
 
-    def end(self, names: Iterable[str], outcome: Outcome) -> bool:
+    def end(self, names: tuple[str, ...], outcome: Outcome) -> bool:
         """Count an activation that has ended; says whether any of its runs has no other left."""
-        self.board.end(outcome)
         last = False
-        for name in names:
-            run = self._by_name[name]
-            run.end(outcome)
-            if not run.open:
+        for run in (self.board, *[self._by_name[name] for name in names]):
+            run.open -= 1
+            if outcome == "done":
+                run.succeeded += 1
+            elif outcome == "failed":
+                run.failed += 1
+            else:
+                run.cancelled += 1
+            if not run.open and run is not self.board:
                 last = True
         return last
 
