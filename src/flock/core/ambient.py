@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from flock.core.slots import Slots
-    from flock.core.threads import Threads
     from flock.model.ledger import Lease
 
 
@@ -27,19 +26,16 @@ class Ambient:
 
 
 class Desk:
-    """What all activations of one agent share: its slots, the Flock's, its threads, and how to lend a slot."""
+    """What all activations of one agent share: its slots, the Flock's, and how to lend a slot."""
 
-    __slots__ = ("agent", "everyone", "gone", "on_lend", "slots", "threads")
+    __slots__ = ("agent", "everyone", "gone", "on_lend", "slots")
 
-    def __init__(
-        self, agent: str, slots: Slots, everyone: Slots | None, threads: Threads, on_lend: Callable[[Desk, int], None]
-    ) -> None:
+    def __init__(self, agent: str, slots: Slots, everyone: Slots | None, on_lend: Callable[[Desk, int], None]) -> None:
         """`on_lend(desk, n)` lets n more of the agent's tasks run; `gone` says that the agent was removed."""
         self.gone = False
         self.agent = agent
         self.slots = slots
         self.everyone = everyone
-        self.threads = threads
         self.on_lend = on_lend
 
 

@@ -26,7 +26,6 @@ from flock.model.ledger import Commit, Lease, Settle
 if TYPE_CHECKING:
     from flock.core.agent import Agent
     from flock.core.publish import Spine
-    from flock.core.threads import Threads
     from flock.model.evaluation import OutputGroup
     from flock.model.ledger import Activation
     from flock.ports import BoardHandle
@@ -54,7 +53,6 @@ class Executor:
         evaluator: Evaluator,
         components: ComponentRunner,
         board: BoardHandle,
-        threads: Threads,
         limits: Limits,
     ) -> None:
         """Meet the parts; `on_lend` is set by who schedules."""
@@ -67,7 +65,6 @@ class Executor:
         evaluator.on_stuck = settler.stuck
         self._components = components
         self._board = board
-        self._threads = threads
         self._limits = limits
         self.on_lend: Callable[[Desk, int], None] = _ignore
         self.reset()
@@ -124,7 +121,7 @@ class Executor:
         slots = Slots(agent.max_concurrency)
         plan = self._plans[name] = _Plan(
             agent=agent,
-            desk=Desk(name, slots, self._everyone, self._threads, self.on_lend),
+            desk=Desk(name, slots, self._everyone, self.on_lend),
             reader=BoardReader(spine.store, self._clock, spine.roster.types, agent.identity),
             hooks=ComponentRunner(agent.components, self._signals, agent=name) if agent.components else None,
         )
