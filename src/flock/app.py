@@ -27,13 +27,13 @@ from flock.core.schedule import Scheduler
 from flock.core.settle import Settler
 from flock.core.signals import EventStream, Signals
 from flock.core.telemetry import Telemetry
-from flock.core.threads import Threads
 from flock.core.wait import Waiter
 from flock.engines import function
 from flock.engines.choose import EngineChooser
+from flock.engines.threads import Threads
 from flock.model.artifact import Artifact
 from flock.model.collect import positive
-from flock.model.errors import ConfigurationError, FlockError, PublishError
+from flock.model.errors import FlockError, PublishError
 from flock.model.events import RunReport, RunStatus
 from flock.model.visibility import Visibility
 from flock.stores.url import open_store
@@ -99,7 +99,7 @@ class Flock:
             default_run=self.name,
             max_pending=None if max_pending is None else positive("max_pending", max_pending),
         )
-        self._threads = Threads(f"flock {self.name}")
+        threads = Threads(f"flock {self.name}")
         handle = Handle(lambda: self.store, self.publish, self.cancel)
         self.component_runner = ComponentRunner(components, self._signals)
         evaluator = Evaluator(self._clock, self._signals, metrics)
@@ -111,7 +111,7 @@ class Flock:
         self.lifecycle = LifecycleManager(self._spine, self.scheduler)
         self._waiter = Waiter(self._spine, self.scheduler, self.lifecycle)
         self._caller = Caller(self._spine, self.scheduler, self._waiter)
-        self._registrar = Registrar(self._spine, self.scheduler, self.lifecycle, EngineChooser(model))
+        self._registrar = Registrar(self._spine, self.scheduler, self.lifecycle, EngineChooser(model, threads))
         self._functions: dict[Callable[..., Any], str] = {}
         parts = Parts(
             spine=self._spine,
@@ -120,7 +120,7 @@ class Flock:
             lifecycle=self.lifecycle,
             registrar=self._registrar,
             waiter=self._waiter,
-            threads=self._threads,
+            threads=threads,
             components=self.component_runner,
             board=handle,
         )
@@ -136,13 +136,9 @@ class Flock:
         """Start declaring an agent by name, or make a function one: `@flock.agent`. It reserves its name at once."""
         if isinstance(name, str):
             return self._registrar.reserve(AgentBuilder(name))
-        builder = self._registrar.reserve(AgentBuilder(function.name_of(name)).calls(name))
-        try:
-            function.declare(builder.draft)
-        except ConfigurationError:
-            del self._registrar.pending[builder.draft.name]
-            raise
-        self._functions[name] = builder.draft.name
+        builder = AgentBuilder(function.name_of(name)).calls(name)
+        function.declare(builder, name)
+        self._functions[name] = self._registrar.reserve(builder).declared.name
         return name
 
     def include(self, *sources: types.ModuleType | Callable[..., Any] | AgentBuilder) -> None:
@@ -372,7 +368,7 @@ class Flock:
         if isinstance(agent, Agent):
             return agent.name
         if isinstance(agent, AgentBuilder):
-            return agent.draft.name
+            return agent.declared.name
         return self._functions.get(agent) or function.name_of(agent)
 
     @override

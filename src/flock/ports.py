@@ -3,71 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
+from flock.model import ledger
 from flock.model.artifact import Artifact, Record
 from flock.model.context import Context, Reads
 from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
 from flock.model.events import Event, Waiting
-from flock.model.ledger import (
-    Activation,
-    Commit,
-    Committed,
-    Consumption,
-    Lease,
-    Progress,
-    Query,
-    TimerState,
-    Withdrawn,
-)
 from flock.model.visibility import Identity
 
 Observer = Callable[[Event], None]
 
 
-class AgentInfo(Protocol):
-    """What engines and components see of an agent's declaration."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AgentInfo:
+    """What engines and components see of an agent: what was declared, never what runs."""
 
-    @property
-    def name(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def description(self) -> str:
-        """What it is for."""
-        ...
-
-    @property
-    def identity(self) -> Identity:
-        """As whom it reads."""
-        ...
-
-    @property
-    def outputs(self) -> Sequence[OutputGroup]:
-        """What it may publish."""
-        ...
-
-    @property
-    def best_of(self) -> int:
-        """How many candidates run."""
-        ...
-
-    @property
-    def model(self) -> str | None:
-        """The model's name, if it has its own."""
-        ...
-
-    @property
-    def tools(self) -> Sequence[Callable[..., Any]]:
-        """Functions that its engine may call."""
-        ...
+    name: str
+    description: str = ""
+    identity: Identity  # as whom it reads
+    outputs: tuple[OutputGroup, ...] = ()
+    best_of: int = 1
+    model: str | None = None  # if it has its own
+    tools: tuple[Callable[..., Any], ...] = ()
 
 
 class Engine:
     """Turns inputs into outputs. Subclass it, or give any object with `evaluate`."""
 
-    async def on_pre_evaluate(self, agent: AgentInfo, ctx: Context, inputs: EvalInputs) -> EvalInputs:  # noqa: ARG002
+    async def on_pre_evaluate(self, agent: AgentInfo, ctx: Context, inputs: EvalInputs) -> EvalInputs:
         """Prepare the inputs."""
         return inputs
 
@@ -76,11 +41,7 @@ class Engine:
         raise NotImplementedError
 
     async def on_post_evaluate(
-        self,
-        agent: AgentInfo,  # noqa: ARG002
-        ctx: Context,  # noqa: ARG002
-        inputs: EvalInputs,  # noqa: ARG002
-        result: EvalResult,
+        self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, result: EvalResult
     ) -> EvalResult:
         """Look at or change the result."""
         return result
@@ -221,34 +182,34 @@ class Store(Protocol):
         """True when what is left ends with this process."""
         ...
 
-    async def open(self, clock: Clock) -> Committed:
+    async def open(self, clock: Clock) -> ledger.Committed:
         """Migrate and recover; gives the clock the time of the last commit. The answer's `due` is when to tick."""
         ...
 
     async def close(self) -> None:
         """Release what is open; calling it twice is fine."""
 
-    async def commit(self, commit: Commit) -> Committed:
+    async def commit(self, commit: ledger.Commit) -> ledger.Committed:
         """Do one atomic, idempotent step; raises Stale, Backpressure, RunCancelledError, PublishError, StoreError."""
         ...
 
-    async def claim(self, limits: Mapping[str, int], most: int) -> Sequence[Lease]:
+    async def claim(self, limits: Mapping[str, int], most: int) -> Sequence[ledger.Lease]:
         """Lease ready activations of these agents: highest priority, then oldest; never more than an agent's limit."""
         ...
 
-    async def release(self, lease: Lease) -> Committed:
+    async def release(self, lease: ledger.Lease) -> ledger.Committed:
         """Give an activation back: ready again, the attempt is not counted."""
         ...
 
-    async def tick(self, limits: Mapping[str, int]) -> Committed:
+    async def tick(self, limits: Mapping[str, int]) -> ledger.Committed:
         """Do all that is due: expired joins, batches, delayed work and offers, leases that ran out."""
         ...
 
-    async def flush(self, run: str | None, limits: Mapping[str, int]) -> Committed:
+    async def flush(self, run: str | None, limits: Mapping[str, int]) -> ledger.Committed:
         """Fire partial batches of a run, or of all."""
         ...
 
-    async def cancel(self, *, run: str | None = None, activation: str | None = None) -> Withdrawn:
+    async def cancel(self, *, run: str | None = None, activation: str | None = None) -> ledger.Withdrawn:
         """End a run for good, or one activation: open ones are cancelled, what the run holds in collectors goes."""
         ...
 
@@ -259,7 +220,7 @@ class Store(Protocol):
         """Count, at no cost, what has to end before a run or the board is idle: open activations and timed batches."""
         ...
 
-    async def progress(self, run: str | None = None) -> Progress:
+    async def progress(self, run: str | None = None) -> ledger.Progress:
         """Give one consistent snapshot of a run or of the board."""
         ...
 
@@ -271,7 +232,7 @@ class Store(Protocol):
         """Give the records of these ids that exist, in the order asked."""
         ...
 
-    async def query(self, query: Query) -> Sequence[Record]:
+    async def query(self, query: ledger.Query) -> Sequence[Record]:
         """Give matching records in board order."""
         ...
 
@@ -283,15 +244,15 @@ class Store(Protocol):
         """Give the records that name one of these as a parent."""
         ...
 
-    async def consumptions(self, id: str) -> Sequence[Consumption]:
+    async def consumptions(self, id: str) -> Sequence[ledger.Consumption]:
         """Say which activations had this artifact as an input."""
         ...
 
-    async def activation(self, id: str) -> Activation | None:
+    async def activation(self, id: str) -> ledger.Activation | None:
         """Give an activation as it stands; None when it is not known (any more)."""
         ...
 
-    async def timers(self) -> Mapping[str, TimerState]:
+    async def timers(self) -> Mapping[str, ledger.TimerState]:
         """Say where each agent's schedule stands."""
         ...
 

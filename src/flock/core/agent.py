@@ -1,12 +1,13 @@
-"""Agents as declared: frozen data, and the fluent builder that makes it."""
+"""Agents as declared: frozen data, and what is settled once a declaration is complete."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from pydantic import BaseModel
 
@@ -16,16 +17,17 @@ from flock.model.errors import ConfigurationError
 from flock.model.evaluation import EvalResult, OutputGroup
 from flock.model.ledger import Activation, Target
 from flock.model.schedule import ScheduleSpec
-from flock.model.visibility import Identity
-from flock.ports import AgentComponent, Engine
+from flock.ports import AgentComponent, AgentInfo, Engine
 
 Mode = Literal["both", "events", "direct"]
+Scope = Literal["run", "board"]
 Predicate = Callable[[Any], bool]
 Score = Callable[[EvalResult], float]
+Hook = Callable[..., Awaitable[Any]]
+Shortcut = Callable[[Activation], Awaitable[Any]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """How often and when to try again. `delay` and `max_delay` in seconds; `attempts` counts all tries."""
 
     attempts: int = 1
@@ -41,12 +43,15 @@ class RetryPolicy:
         return pause * (0.5 + 0.5 * chance) if self.jitter else pause
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Subscription:
-    """One condition under which an agent fires: what one `consumes(...)` declared."""
+ONCE = RetryPolicy()
 
-    id: str
-    agent: str
+
+class Subscription(NamedTuple):
+    """One condition under which an agent fires: what one `consumes(...)` declared.
+
+    `types` names each type once and `counts` how many of it; `id` and `target` are settled with the agent.
+    """
+
     types: tuple[type[BaseModel], ...]
     counts: tuple[int, ...]
     where: Predicate | None = None
@@ -54,201 +59,117 @@ class Subscription:
     from_agents: frozenset[str] = frozenset()
     join: JoinSpec | None = None
     batch: BatchSpec | None = None
-    when: Condition | None = None
-    mode: Mode = "both"
-    replay: bool = False
-    target: Target
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class EngineStep:
-    """One engine of a chain with the hooks that it really has."""
-
-    name: str
-    evaluate: Callable[..., Awaitable[Any]]
-    before: Callable[..., Awaitable[Any]] | None = None
-    after: Callable[..., Awaitable[Any]] | None = None
-    shortcut: Callable[[Activation], Awaitable[Any]] | None = None
-
-    @classmethod
-    def of(cls, engine: Any) -> EngineStep:  # noqa: ANN401 - any object with evaluate
-        """Look which hooks an engine has of its own."""
-        return cls(
-            name=str(getattr(engine, "name", None) or type(engine).__name__),
-            evaluate=engine.evaluate,
-            before=_own_hook(engine, "on_pre_evaluate"),
-            after=_own_hook(engine, "on_post_evaluate"),
-            shortcut=getattr(engine, "shortcut", None),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Agent:
-    """One agent as declared; it holds no running state."""
-
-    name: str
-    description: str = ""
-    subscriptions: tuple[Subscription, ...] = ()
-    outputs: tuple[OutputGroup, ...] = ()
-    engines: tuple[EngineStep, ...] = ()
-    components: tuple[AgentComponent, ...] = ()
-    best_of: int = 1
-    score: Score | None = None
-    max_concurrency: int = 10
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    timeout: float | None = None
-    schedule: ScheduleSpec | None = None
-    identity: Identity
-    prevent_self_trigger: bool = True
-    context: Callable[..., Any] | None = None
-    model: str | None = None
-    tools: tuple[Callable[..., Any], ...] = ()
-    streams: bool = False
-    timer: Target
-    direct: Target
-    direct_call: Callable[..., Awaitable[Any]] | None = None  # the only engine's evaluate, if it has no other hooks
-    shortcut: Callable[[Activation], Awaitable[Any]] | None = None  # the same with the inputs alone, if it can do so
-
-
-@dataclass(slots=True, kw_only=True)
-class Consumes:
-    """The arguments of one `consumes(...)` call, checked one by one."""
-
-    types: tuple[type[BaseModel], ...]
-    where: tuple[Predicate, ...] = ()
-    tags: frozenset[str] = frozenset()
-    from_agents: frozenset[str] = frozenset()
-    join: JoinSpec | None = None
-    batch: BatchSpec | None = None
-    scope: Literal["run", "board"] = "run"
+    scope: Scope = "run"
     when: Condition | None = None
     priority: int = 0
     mode: Mode = "both"
     replay: bool = False
     name: str | None = None
+    id: str = ""
+    target: Target = Target(subscription="", agent="")
+
+    @classmethod
+    def to(cls, types: Iterable[type[BaseModel]], **conditions: Any) -> Subscription:  # noqa: ANN401 - the fields above
+        """Subscribe to all these types; one that is there twice has to come twice."""
+        counts = Counter(types)
+        return cls(tuple(counts), tuple(counts.values()), **conditions)
 
 
-@dataclass(slots=True, kw_only=True)
-class Draft:
-    """What a builder has collected so far."""
+class EngineStep(NamedTuple):
+    """One engine of a chain with the hooks that it really has."""
 
     name: str
-    description: str = ""
-    consumes: list[Consumes] = field(default_factory=list[Consumes])
-    outputs: list[OutputGroup] = field(default_factory=list[OutputGroup])
-    function: Callable[..., Any] | None = None
-    namespace: dict[str, Any] = field(default_factory=dict[str, Any])
-    engines: tuple[Engine, ...] = ()
+    evaluate: Hook
+    before: Hook | None = None
+    after: Hook | None = None
+    shortcut: Shortcut | None = None
+
+    @classmethod
+    def of(cls, engine: Any) -> EngineStep:  # noqa: ANN401 - any object with evaluate
+        """Look which hooks an engine has of its own."""
+        name = str(getattr(engine, "name", None) or type(engine).__name__)
+        before, after = (_own_hook(engine, hook) for hook in ("on_pre_evaluate", "on_post_evaluate"))
+        return cls(name, engine.evaluate, before, after, getattr(engine, "shortcut", None))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Agent(AgentInfo):
+    """One agent as declared; it holds no running state."""
+
+    subscriptions: tuple[Subscription, ...] = ()
+    engines: tuple[EngineStep, ...] = ()
     components: tuple[AgentComponent, ...] = ()
-    best_of: int = 1
     score: Score | None = None
     max_concurrency: int = 10
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    retry: RetryPolicy = ONCE
     timeout: float | None = None
     schedule: ScheduleSpec | None = None
-    labels: frozenset[str] = frozenset()
-    tenant: str | None = None
     prevent_self_trigger: bool = True
     context: Callable[..., Any] | None = None
-    model: str | None = None
-    tools: tuple[Callable[..., Any], ...] = ()
     streams: bool = False
-    frozen: bool = False
+    timer: Target
+    direct: Target
+    direct_call: Hook | None = None  # the only engine's evaluate, if it has no other hooks
+    shortcut: Shortcut | None = None  # the same by the inputs alone, if the engine can do so
 
 
-def freeze(draft: Draft) -> Agent:
-    """Make the agent; raises ConfigurationError for combinations that can never work."""
-    name = draft.name
-    if draft.streams and draft.best_of > 1:
-        message = f"agent {name!r}: an async generator publishes as it goes, so best_of can't choose among candidates"
-        raise ConfigurationError(message)
-    outputs = tuple(draft.outputs) or (OutputGroup(declared=False),)
-    if draft.streams and len(outputs) > 1:
-        message = f"agent {name!r}: an async generator serves one publishes(...) group"
-        raise ConfigurationError(message)
-    subscriptions: list[Subscription] = []
-    for spec in draft.consumes:
-        made = _subscription(draft, spec)
-        same = sum(each.id == made.id or each.id.startswith(made.id + "~") for each in subscriptions)
-        if same and spec.name is not None:
-            message = f"agent {name!r} has two subscriptions named {spec.name!r}"
-            raise ConfigurationError(message)
-        if same:
-            again = f"{made.id}~{same + 1}"
-            made = replace(made, id=again, target=replace(made.target, subscription=again))
-        subscriptions.append(made)
-    draft.frozen, draft.namespace = True, {}
-    engines = tuple(EngineStep.of(engine) for engine in draft.engines)
-    alone = len(engines) == 1 and engines[0].before is None and engines[0].after is None
-    return Agent(
-        name=name,
-        description=draft.description,
-        subscriptions=tuple(subscriptions),
-        outputs=outputs,
-        engines=engines,
-        direct_call=engines[0].evaluate if alone else None,
-        shortcut=engines[0].shortcut if alone else None,
-        components=tuple(sorted(draft.components, key=_priority)),
-        best_of=draft.best_of,
-        score=draft.score,
-        max_concurrency=draft.max_concurrency,
-        retry=draft.retry,
-        timeout=draft.timeout,
-        schedule=draft.schedule,
-        identity=Identity(name=name, labels=draft.labels, tenant=draft.tenant),
-        prevent_self_trigger=draft.prevent_self_trigger,
-        context=draft.context,
-        model=draft.model,
-        tools=draft.tools,
-        streams=draft.streams,
-        timer=Target(subscription=f"{name}/timer", agent=name),
-        direct=Target(subscription=f"{name}/direct", agent=name),
+def settle(declared: Agent, engines: Iterable[object]) -> Agent:
+    """Complete an agent; raises ConfigurationError for combinations that can never work."""
+    if declared.streams and declared.best_of > 1:
+        _refuse(declared, "an async generator publishes as it goes, so best_of can't choose among candidates")
+    if declared.streams and len(declared.outputs) > 1:
+        _refuse(declared, "an async generator serves one publishes(...) group")
+    steps = tuple(map(EngineStep.of, engines))
+    alone = len(steps) == 1 and steps[0].before is None and steps[0].after is None
+    return replace(
+        declared,
+        subscriptions=tuple(_settled(declared)),
+        outputs=declared.outputs or (OutputGroup(declared=False),),
+        engines=steps,
+        direct_call=steps[0].evaluate if alone else None,
+        shortcut=steps[0].shortcut if alone else None,
     )
 
 
-def _subscription(draft: Draft, spec: Consumes) -> Subscription:
-    types = tuple(dict.fromkeys(spec.types))
-    counts = tuple(spec.types.count(kind) for kind in types)
-    if spec.join is not None and sum(counts) == 1:
-        message = f"agent {draft.name!r}: a join needs two artifacts or more; {types[0].__name__} alone is one"
-        raise ConfigurationError(message)
-    if spec.replay and spec.mode == "direct":
-        message = f"agent {draft.name!r}: replay=True means nothing for mode='direct'"
-        raise ConfigurationError(message)
-    stages = _stages(counts, spec)
-    label = spec.name or _fingerprint(types, counts, spec)
-    target = Target(
-        subscription=f"{draft.name}/{label}",
-        agent=draft.name,
-        stages=stages,
-        board_wide=spec.scope == "board",
-        priority=spec.priority,
-        batches=spec.batch is not None,
-        slots=tuple(kind.__name__ for kind in types),
-    )
-    return Subscription(
-        id=target.subscription, agent=draft.name, types=types, counts=counts, where=all_of(spec.where), tags=spec.tags,
-        from_agents=spec.from_agents, join=spec.join, batch=spec.batch, when=spec.when, mode=spec.mode,
-        replay=spec.replay, target=target,
-    )  # fmt: skip
+def _settled(declared: Agent) -> Iterator[Subscription]:
+    """Refuse subscriptions that can never fire, and give the others their ids and targets."""
+    labels: Counter[str] = Counter()
+    for each in declared.subscriptions:
+        if each.join is not None and sum(each.counts) == 1:
+            _refuse(declared, f"a join needs two artifacts or more; {each.types[0].__name__} alone is one")
+        if each.replay and each.mode == "direct":
+            _refuse(declared, "replay=True means nothing for mode='direct'")
+        label = each.name or _fingerprint(each)
+        labels[label] += 1
+        if labels[label] > 1:
+            if each.name is not None:
+                raise ConfigurationError(f"agent {declared.name!r} has two subscriptions named {each.name!r}")
+            label = f"{label}~{labels[label]}"
+        target = Target(
+            subscription=f"{declared.name}/{label}", agent=declared.name, stages=tuple(_stages(each)),
+            board_wide=each.scope == "board", priority=each.priority, batches=each.batch is not None,
+            slots=tuple(kind.__name__ for kind in each.types),
+        )  # fmt: skip
+        yield each._replace(id=target.subscription, target=target)
 
 
-def _stages(counts: tuple[int, ...], spec: Consumes) -> tuple[Stage, ...]:
-    stages: list[Stage] = []
-    if spec.join is not None:
-        window = spec.join.within
-        if isinstance(window, timedelta):
-            stages.append(Gather(need=counts, keyed=True, within=window.total_seconds()))
-        else:
-            stages.append(Gather(need=counts, keyed=True, last=window))
-    elif sum(counts) > 1:
-        stages.append(Gather(need=counts))
-    if spec.batch is not None:
-        timeout = spec.batch.timeout
-        stages.append(Batch(size=spec.batch.size, timeout=None if timeout is None else seconds("timeout", timeout)))
-    if spec.when is not None:
-        stages.append(Hold(condition=spec.when))
-    return tuple(stages)
+def _refuse(declared: Agent, why: str) -> NoReturn:
+    raise ConfigurationError(f"agent {declared.name!r}: {why}")
+
+
+def _stages(subscription: Subscription) -> Iterator[Stage]:
+    need, join, batch = subscription.counts, subscription.join, subscription.batch
+    if join is None:
+        if sum(need) > 1:
+            yield Gather(need=need)
+    elif isinstance(join.within, timedelta):
+        yield Gather(need=need, keyed=True, within=join.within.total_seconds())
+    else:
+        yield Gather(need=need, keyed=True, last=join.within)
+    if batch is not None:
+        yield Batch(size=batch.size, timeout=None if batch.timeout is None else seconds("timeout", batch.timeout))
+    if subscription.when is not None:
+        yield Hold(condition=subscription.when)
 
 
 def counters(subscription: Subscription) -> tuple[Tally, ...]:
@@ -256,29 +177,14 @@ def counters(subscription: Subscription) -> tuple[Tally, ...]:
     return () if subscription.when is None else leaves(subscription.when)
 
 
-def _fingerprint(types: tuple[type[BaseModel], ...], counts: tuple[int, ...], spec: Consumes) -> str:
+def _fingerprint(of: Subscription) -> str:
     """Identify a subscription over restarts by its shape; predicates have no stable text and are left out."""
-    join = None if spec.join is None else str(spec.join.within)
-    batch = None if spec.batch is None else (spec.batch.size, str(spec.batch.timeout))
-    shape = (tuple(f"{kind.__module__}:{kind.__qualname__}" for kind in types), counts, spec.scope, join, batch)
+    join = None if of.join is None else str(of.join.within)
+    batch = None if of.batch is None else (of.batch.size, str(of.batch.timeout))
+    shape = (tuple(f"{kind.__module__}:{kind.__qualname__}" for kind in of.types), of.counts, of.scope, join, batch)
     return hashlib.sha256(repr(shape).encode()).hexdigest()[:12]
 
 
-def _own_hook(engine: Any, name: str) -> Callable[..., Awaitable[Any]] | None:  # noqa: ANN401
-    kind: type[object] = engine.__class__
-    if getattr(kind, name, None) is getattr(Engine, name):
-        return None
-    return getattr(engine, name, None)
-
-
-def _priority(component: object) -> float:
-    return float(getattr(component, "priority", 0))
-
-
-def all_of(predicates: tuple[Predicate, ...]) -> Predicate | None:
-    """Make one predicate of several."""
-    if not predicates:
-        return None
-    if len(predicates) == 1:
-        return predicates[0]
-    return lambda payload: all(predicate(payload) for predicate in predicates)
+def _own_hook(engine: Any, name: str) -> Hook | None:  # noqa: ANN401
+    inherited = getattr(engine.__class__, name, None) is getattr(Engine, name)
+    return None if inherited else getattr(engine, name, None)

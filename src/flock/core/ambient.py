@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flock.model.artifact import Artifact
 from flock.model.context import Context
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Callable
 
-    from flock.core.agent import Agent
+    from flock.core.agent import Agent, Shortcut
     from flock.core.components import ComponentRunner
     from flock.core.slots import Slots
     from flock.model.context import Reads
-    from flock.model.ledger import Activation, Lease
+    from flock.model.ledger import Lease
 
 
 class Ambient:
@@ -59,7 +59,7 @@ class Desk:
         self.on_lend = on_lend
         self.gone = False
         alone = hooks is None and agent.context is None and not agent.streams and len(agent.outputs) == 1
-        self.shortcut: Callable[[Activation], Awaitable[Any]] | None = agent.shortcut if alone else None
+        self.shortcut: Shortcut | None = agent.shortcut if alone else None
 
 
 class Acting(Ambient):

@@ -5,37 +5,52 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast, get_args
 
 from pydantic import BaseModel
 from typing_extensions import override
 
 from flock.core import timers
-from flock.core.agent import Consumes, Draft, Mode, Predicate, RetryPolicy, Score, all_of
+from flock.core.agent import Agent, Mode, Predicate, RetryPolicy, Scope, Score, Subscription, settle
 from flock.model.collect import BatchSpec, JoinSpec, positive, seconds
 from flock.model.conditions import Condition
 from flock.model.errors import ConfigurationError
 from flock.model.evaluation import FanOut, OutputGroup
+from flock.model.ledger import Target
 from flock.model.payload import members
 from flock.model.schedule import ScheduleSpec
-from flock.model.visibility import Visibility
+from flock.model.visibility import Identity, Visibility
 from flock.ports import AgentComponent, Engine
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 _MARK = "__flock_agent__"
 _LONGEST = 60.0  # seconds between two tries, unless the declaration says otherwise
 
 
 class AgentBuilder:
-    """Declares an agent step by step; every call checks its own arguments. Call it on a function to set the engine."""
+    """Declares an agent step by step; every call checks its own arguments. Call it on a function to set the engine.
+
+    `declared` is what has been said so far. An agent whose engine is a function has `function`, the local `names` where
+    its annotations were written, and `parameters` once these have been read.
+    """
 
     def __init__(self, name: str) -> None:
         """Start a declaration."""
-        if not isinstance(name, str) or not name.strip():
-            message = f"an agent needs a name, not {name!r}"
-            raise ConfigurationError(message)
-        self.draft = Draft(name=name)
+        _take(name, isinstance(name, str) and name.strip(), "an agent needs a name")
+        self.declared = Agent(
+            name=name,
+            identity=Identity(name=name),
+            timer=Target(subscription=f"{name}/timer", agent=name),
+            direct=Target(subscription=f"{name}/direct", agent=name),
+        )
+        self.engines: tuple[Engine, ...] = ()
+        self.function: Callable[..., Any] | None = None
+        self.names: dict[str, Any] = {}
+        self.parameters: tuple[Any, ...] | None = None
+        self._frozen = False
 
     def __call__(self, fn: Callable[..., Any]) -> Self:
         """Use the builder as a decorator: the same as `calls`."""
@@ -53,7 +68,7 @@ class AgentBuilder:
         from_agents: object = (),
         join: JoinSpec | None = None,
         batch: BatchSpec | None = None,
-        scope: Literal["run", "board"] = "run",
+        scope: Scope = "run",
         when: Condition | None = None,
         semantic_match: object = None,
         priority: int = 0,
@@ -63,27 +78,18 @@ class AgentBuilder:
     ) -> Self:
         """Add one subscription: all these types (repeat one for counts)."""
         if semantic_match is not None:
-            message = "semantic_match needs an embedding model, which this version does not have: use where="
-            raise ConfigurationError(message)
-        spec = Consumes(
-            types=_models("consumes", types),
-            where=_predicates("where", where),
-            tags=_words("tags", tags),
-            from_agents=_words("from_agents", from_agents),
-            join=_instance("join", join, JoinSpec),
-            batch=_instance("batch", batch, BatchSpec),
-            scope=_one_of("scope", scope, ("run", "board")),
-            when=_instance("when", when, Condition),
-            priority=_integer("priority", priority),
-            mode=_one_of("mode", mode, ("both", "events", "direct")),
-            replay=bool(replay),
-            name=name,
-        )
-        if not spec.types:
-            message = "consumes(...) needs at least one type"
-            raise ConfigurationError(message)
-        self._open().consumes.append(spec)
-        return self
+            raise ConfigurationError(
+                "semantic_match needs an embedding model, which this version does not have: use where="
+            )
+        whole = isinstance(priority, int) and not isinstance(priority, bool)
+        subscription = Subscription.to(
+            _models("consumes", types), where=_where(where), tags=_words("tags", tags),
+            from_agents=_words("from_agents", from_agents), join=_instance("join", join, JoinSpec),
+            batch=_instance("batch", batch, BatchSpec), scope=_one_of("scope", scope, Scope),
+            when=_instance("when", when, Condition), priority=_take(priority, whole, "priority= takes an integer"),
+            mode=_one_of("mode", mode, Mode), replay=bool(replay), name=name,
+        )  # fmt: skip
+        return self._set(subscriptions=(*self.declared.subscriptions, subscription))
 
     def publishes(
         self,
@@ -96,52 +102,45 @@ class AgentBuilder:
         description: str | None = None,
     ) -> Self:
         """Add one output group: one engine evaluation that makes these types."""
-        if not types:
-            message = "publishes(...) needs at least one type"
-            raise ConfigurationError(message)
-        if visibility is not None and not isinstance(visibility, Visibility) and not callable(visibility):
-            message = f"visibility= takes a Visibility or a function of a payload, not {visibility!r}"
-            raise ConfigurationError(message)
+        known = visibility is None or isinstance(visibility, Visibility) or callable(visibility)
+        _take(visibility, known, "visibility= takes a Visibility or a function of a payload")
         group = OutputGroup(
             types=_models("publishes", types),
             fan_out=None if fan_out is None else FanOut.of(fan_out),
-            where=all_of(_predicates("where", where)),
-            validate=_checks(validate),
+            where=_where(where),
+            validate=tuple(_checks(validate)),
             visibility=visibility,
             tags=_words("tags", tags),
             description=description,
         )
-        self._open().outputs.append(group)
-        return self
+        return self._set(outputs=(*self.declared.outputs, group))
 
     def calls(self, fn: Callable[..., Any]) -> Self:
         """Make a function the engine."""
-        if not callable(fn):
-            message = f"calls(...) takes a function, not {fn!r}"
-            raise ConfigurationError(message)
-        return self._set(function=fn, namespace=caller_names())
+        _take(fn, callable(fn), "calls(...) takes a function")
+        self._open().function, self.names = fn, _caller_names()
+        return self
 
     def with_engines(self, *engines: Engine) -> Self:
         """Make a chain: each engine's outputs are the next one's inputs."""
         for engine in engines:
             if not callable(getattr(engine, "evaluate", None)):
-                message = f"{engine!r} is no engine: it has no evaluate(agent, ctx, inputs, output_group)"
-                raise ConfigurationError(message)
-        return self._set(engines=tuple(engines))
+                raise ConfigurationError(
+                    f"{engine!r} is no engine: it has no evaluate(agent, ctx, inputs, output_group)"
+                )
+        self._open().engines = engines
+        return self
 
     def with_utilities(self, *components: AgentComponent) -> Self:
         """Add components whose hooks run around the engines."""
         for each in components:
-            if isinstance(each, type) or not any(name.startswith("on_") for name in dir(each)):
-                message = f"with_utilities(...) takes components, objects with hooks, not {each!r}"
-                raise ConfigurationError(message)
-        return self._set(components=self.draft.components + tuple(components))
+            hooked = not isinstance(each, type) and any(name.startswith("on_") for name in dir(each))
+            _take(each, hooked, "with_utilities(...) takes components, objects with hooks")
+        return self._set(components=self.declared.components + components)
 
     def best_of(self, n: int, *, score: Score | None = None) -> Self:
         """Run n candidates at once and keep the one with the highest score; without a score the first."""
-        if score is not None and not callable(score):
-            message = f"score= takes a function of an EvalResult, not {score!r}"
-            raise ConfigurationError(message)
+        _take(score, score is None or callable(score), "score= takes a function of an EvalResult")
         return self._set(best_of=positive("best_of(n)", n), score=score)
 
     def max_concurrency(self, n: int) -> Self:
@@ -164,26 +163,16 @@ class AgentBuilder:
         jitter shortens it by up to a half.
         """
         kinds = on if isinstance(on, tuple) else (on,)
-        if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
-            message = f"retry(on=...) takes exception classes, not {on!r}"
-            raise ConfigurationError(message)
-        if isinstance(backoff, bool) or not isinstance(backoff, (int, float)) or not backoff >= 1:
-            message = f"retry(backoff=...) takes a factor of 1 or more, not {backoff!r}"
-            raise ConfigurationError(message)
+        errors = kinds and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds)
+        _take(on, errors, "retry(on=...) takes exception classes")
+        factor = not isinstance(backoff, bool) and isinstance(backoff, (int, float)) and backoff >= 1
+        _take(backoff, factor, "retry(backoff=...) takes a factor of 1 or more")
         first = seconds("retry(delay=...)", delay, zero=True)
         longest = max(first, _LONGEST) if max_delay is None else seconds("retry(max_delay=...)", max_delay, zero=True)
         if longest < first:
-            message = f"retry(delay={delay!r}) is longer than its max_delay={max_delay!r}"
-            raise ConfigurationError(message)
-        policy = RetryPolicy(
-            attempts=positive("retry(attempts)", attempts),
-            delay=first,
-            max_delay=longest,
-            backoff=float(backoff),
-            jitter=bool(jitter),
-            on=kinds,
-        )
-        return self._set(retry=policy)
+            raise ConfigurationError(f"retry(delay={delay!r}) is longer than its max_delay={max_delay!r}")
+        tries = positive("retry(attempts)", attempts)
+        return self._set(retry=RetryPolicy(tries, first, longest, float(backoff), bool(jitter), kinds))
 
     def timeout(self, limit: timedelta | float) -> Self:
         """End an attempt after so many seconds."""
@@ -206,11 +195,11 @@ class AgentBuilder:
 
     def labels(self, *labels: str) -> Self:
         """Carry labels that LabelledVisibility asks for."""
-        return self._set(labels=_words("labels", labels))
+        return self._set(identity=replace(self.declared.identity, labels=_words("labels", labels)))
 
     def tenant(self, id: str) -> Self:
         """Belong to a tenant."""
-        return self._set(tenant=str(id))
+        return self._set(identity=replace(self.declared.identity, tenant=str(id)))
 
     def prevent_self_trigger(self, prevent: bool = True) -> Self:  # noqa: FBT001, FBT002 - the API's shape
         """Don't fire on what this agent published itself (the default)."""
@@ -226,24 +215,35 @@ class AgentBuilder:
 
     def tools(self, *fns: Callable[..., Any]) -> Self:
         """Offer functions to engines that can call tools."""
-        return self._set(tools=tuple(fns))
+        return self._set(tools=fns)
 
-    def _open(self) -> Draft:
-        if self.draft.frozen:
-            message = f"agent {self.draft.name!r} is registered: declare everything before the Flock's next operation"
-            raise ConfigurationError(message)
-        return self.draft
+    def complete(self, parameters: tuple[Any, ...], **parts: Any) -> None:  # noqa: ANN401 - what an Agent has
+        """Say what the annotations of the function have said; they are read once."""
+        self._set(**parts)
+        self.parameters, self.names = parameters, {}
 
-    def _set(self, **parts: object) -> Self:
-        draft = self._open()
-        for name, value in parts.items():
-            setattr(draft, name, value)
+    def freeze(self, engines: Iterable[object]) -> Agent:
+        """Make the agent with these engines; every change from now on raises ConfigurationError."""
+        agent = settle(self.declared, engines)
+        self._frozen = True
+        return agent
+
+    def _open(self) -> Self:
+        if self._frozen:
+            name = self.declared.name
+            raise ConfigurationError(
+                f"agent {name!r} is registered: declare everything before the Flock's next operation"
+            )
+        return self
+
+    def _set(self, **parts: Any) -> Self:  # noqa: ANN401 - what an Agent has
+        self.declared = replace(self._open().declared, **parts)
         return self
 
     @override
     def __repr__(self) -> str:
         """Name the agent."""
-        return f"<agent {self.draft.name}>"
+        return f"<agent {self.declared.name}>"
 
 
 def agent(name: F | str) -> F | AgentBuilder:
@@ -263,12 +263,12 @@ def declared_in(sources: Iterable[object]) -> Iterator[AgentBuilder | Callable[.
         found: list[Any] = list(vars(source).values()) if isinstance(source, types.ModuleType) else [source]
         declared = [each for each in found if isinstance(each, AgentBuilder) or getattr(each, _MARK, None) is True]
         if not declared:
-            message = f"{getattr(source, '__name__', source)!r} declares no agents: mark functions with @agent"
-            raise ConfigurationError(message)
+            name = getattr(source, "__name__", source)
+            raise ConfigurationError(f"{name!r} declares no agents: mark functions with @agent")
         yield from declared
 
 
-def caller_names() -> dict[str, Any]:
+def _caller_names() -> dict[str, Any]:
     """Give the local names around the user's declaration, where string annotations of local classes are found."""
     frame = inspect.currentframe()
     while frame is not None and str(frame.f_globals.get("__name__")).startswith("flock."):
@@ -276,62 +276,50 @@ def caller_names() -> dict[str, Any]:
     return {} if frame is None or frame.f_locals is frame.f_globals else dict(frame.f_locals)
 
 
-def _models(call: str, types: tuple[object, ...]) -> tuple[type[BaseModel], ...]:
+def _take(value: T, fits: object, what: str) -> T:
+    """Give an argument back; raises ConfigurationError unless it fits what its call takes."""
+    if not fits:
+        raise ConfigurationError(f"{what}, not {value!r}")
+    return value
+
+
+def _instance(name: str, value: T, kind: type) -> T:
+    return _take(value, value is None or isinstance(value, kind), f"{name}= takes a {kind.__name__}")
+
+
+def _one_of(name: str, value: T, allowed: object) -> T:
+    words = get_args(allowed)
+    return _take(value, value in words, f"{name}= is one of {', '.join(map(repr, words))}")
+
+
+def _models(call: str, types: tuple[type[BaseModel], ...]) -> tuple[type[BaseModel], ...]:
+    if not types:
+        raise ConfigurationError(f"{call}(...) needs at least one type")
     for kind in types:
         if not isinstance(kind, type) or not issubclass(kind, BaseModel):
-            message = f"{call}(...) takes pydantic models; {kind!r} is none"
-            raise ConfigurationError(message)
-    return tuple(kind for kind in types if isinstance(kind, type) and issubclass(kind, BaseModel))
+            raise ConfigurationError(f"{call}(...) takes pydantic models; {kind!r} is none")
+    return types
 
 
-def _predicates(name: str, value: object) -> tuple[Predicate, ...]:
-    found: list[Predicate] = []
-    for each in [] if value is None else members(value):
-        if not callable(each):
-            message = f"{name}= takes a function of a payload, or several, not {each!r}"
-            raise ConfigurationError(message)
-        found.append(cast("Predicate", each))
-    return tuple(found)
+def _where(value: object) -> Predicate | None:
+    """Make one predicate of several."""
+    predicates = [] if value is None else cast("list[Predicate]", members(value))
+    for each in predicates:
+        _take(each, callable(each), "where= takes a function of a payload, or several")
+    if len(predicates) > 1:
+        return lambda payload: all(predicate(payload) for predicate in predicates)
+    return predicates[0] if predicates else None
 
 
-def _checks(value: object) -> tuple[tuple[Predicate, str], ...]:
-    checks: list[tuple[Predicate, str]] = []
-    several: list[object] = [] if value is None else [value] if isinstance(value, tuple) else members(value)
-    for each in several:
+def _checks(value: object) -> Iterator[tuple[Predicate, str]]:
+    for each in [] if value is None else [value] if isinstance(value, tuple) else members(value):
         check, *text = members(each) or [None]
-        if not callable(check) or len(text) > 1:
-            message = f"validate= takes functions of a payload or (function, message) pairs, not {each!r}"
-            raise ConfigurationError(message)
-        checks.append((cast("Predicate", check), str(text[0]) if text else "validate= said no"))
-    return tuple(checks)
+        pair = callable(check) and len(text) <= 1
+        _take(each, pair, "validate= takes functions of a payload or (function, message) pairs")
+        yield cast("Predicate", check), str(text[0]) if text else "validate= said no"
 
 
 def _words(name: str, value: object) -> frozenset[str]:
-    if isinstance(value, str):
-        return frozenset({value})
-    words = [word for word in members(value) if isinstance(word, str)]
-    if len(words) != len(members(value)):
-        message = f"{name} takes names, not {value!r}"
-        raise ConfigurationError(message)
+    words = cast("list[str]", members(value))
+    _take(value, all(isinstance(word, str) for word in words), f"{name} takes names")
     return frozenset(words)
-
-
-def _instance(name: str, value: Any, kind: type) -> Any:  # noqa: ANN401 - gives back what came in
-    if value is not None and not isinstance(value, kind):
-        message = f"{name}= takes a {kind.__name__}, not {value!r}"
-        raise ConfigurationError(message)
-    return value
-
-
-def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> Any:  # noqa: ANN401 - gives back what came in
-    if value not in allowed:
-        message = f"{name}= is one of {', '.join(map(repr, allowed))}, not {value!r}"
-        raise ConfigurationError(message)
-    return value
-
-
-def _integer(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        message = f"{name}= takes an integer, not {value!r}"
-        raise ConfigurationError(message)
-    return value

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flock.core import match
-from flock.core.agent import Agent, Draft, freeze
 from flock.model.errors import ConfigurationError
 from flock.model.ledger import Commit, Offer, Query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from flock.core.agent import Agent
     from flock.core.declare import AgentBuilder
     from flock.core.lifecycle import LifecycleManager
     from flock.core.publish import Spine
@@ -23,26 +23,27 @@ class Registrar:
     """Reserves names at once, makes agents at the Flock's next operation, and starts what they need on the loop."""
 
     def __init__(
-        self, spine: Spine, scheduler: Scheduler, lifecycle: LifecycleManager, complete: Callable[[Draft], None]
+        self,
+        spine: Spine,
+        scheduler: Scheduler,
+        lifecycle: LifecycleManager,
+        engines: Callable[[AgentBuilder], Iterable[object]],
     ) -> None:
-        """`complete` gives a draft its engines; it raises ConfigurationError when it can't."""
+        """`engines` chooses those of a declaration; it raises ConfigurationError when it can't."""
         self._spine = spine
         self._scheduler = scheduler
         self._lifecycle = lifecycle
-        self._complete = complete
+        self._engines = engines
         self.pending: dict[str, AgentBuilder] = {}
-        self.fresh: list[
-            tuple[Agent, int | None]
-        ] = []  # not started yet, with the last sequence before they were there
+        self.fresh: list[tuple[Agent, int | None]] = []  # not started, with the last sequence before they were there
 
     def reserve(self, builder: AgentBuilder) -> AgentBuilder:
         """Keep a name for a declaration; raises ConfigurationError when it is taken."""
-        name = builder.draft.name
+        name = builder.declared.name
         if self.pending.get(name) is builder:
             return builder
         if name in self.pending or name in self._spine.roster.agents:
-            message = f"there is an agent named {name!r} already"
-            raise ConfigurationError(message)
+            raise ConfigurationError(f"there is an agent named {name!r} already")
         self.pending[name] = builder
         return builder
 
@@ -54,10 +55,8 @@ class Registrar:
     def freeze(self) -> None:
         """Make agents of what was declared; a declaration that can't work is dropped and raises."""
         while self.pending:
-            name, builder = next(iter(self.pending.items()))
-            del self.pending[name]
-            self._complete(builder.draft)
-            agent = freeze(builder.draft)
+            builder = self.pending.pop(next(iter(self.pending)))
+            agent = builder.freeze(self._engines(builder))
             self._spine.roster.add(agent)
             self.fresh.append((agent, self._spine.last_sequence or None))
 
@@ -77,8 +76,8 @@ class Registrar:
 
     async def _replay(self, agent: Agent, until: int | None) -> None:
         """Offer an agent that came late what was on the board before; a predicate that raises is told as ever (P7)."""
-        late = {subscription.id for subscription in agent.subscriptions if subscription.replay}
-        entries = [entry for entry in match.entries_of(agent) if entry.target.subscription in late]
+        late = [subscription.target for subscription in agent.subscriptions if subscription.replay]
+        entries = [entry for entry in match.entries_of(agent) if entry.target in late]
         offers: list[Offer] = []
         rejections: list[match.Rejection] = []
         for record in await self._spine.store.query(Query(until=until)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flock.core.ambient import acting
 from flock.model.artifact import Artifact
@@ -13,7 +13,7 @@ from flock.model.errors import ClosedError, FlockError
 from flock.model.events import RunReport
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from flock.core.components import ComponentRunner
     from flock.core.enlist import Registrar
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from flock.core.lifecycle import LifecycleManager
     from flock.core.publish import Spine
     from flock.core.schedule import Scheduler
-    from flock.core.threads import Threads
     from flock.core.wait import Waiter
     from flock.model.artifact import Record
     from flock.model.context import Reads
@@ -56,6 +55,18 @@ class Handle:
         return await self._cancel(correlation_id)
 
 
+class Workers(Protocol):
+    """The threads in which engines run bodies that block."""
+
+    @property
+    def late(self) -> Iterable[str]:
+        """The agents whose bodies still run although nobody waits for them any more."""
+        ...
+
+    def close(self) -> None:
+        """Let idle threads end, and busy ones after their body."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Parts:
     """What starts and ends together."""
@@ -66,7 +77,7 @@ class Parts:
     lifecycle: LifecycleManager
     registrar: Registrar
     waiter: Waiter
-    threads: Threads
+    threads: Workers
     components: ComponentRunner
     board: BoardHandle
 

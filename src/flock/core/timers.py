@@ -1,18 +1,19 @@
 """When a schedule fires next: pure functions of the declaration and of what has fired.
 
-All times are UTC epoch seconds.
+All times are UTC epoch seconds. This is the one module that knows the cron library.
 """
 
 import math
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, time, timedelta
-from itertools import islice, takewhile
-from typing import assert_never
+from datetime import UTC, datetime, timedelta
+from itertools import count, islice, takewhile
+from typing import NamedTuple, assert_never
 from zoneinfo import ZoneInfo
 
-from flock.core.cron import check_cron, cron_slots
+from cronsim import CronSim, CronSimError
+
+from flock.model.errors import ConfigurationError
 from flock.model.schedule import Cron, Daily, Every, Once, ScheduleSpec
 
 GRACE = 1.0
@@ -21,9 +22,10 @@ GRACE = 1.0
 MAX_COUNTED = 1_000
 """Up to here missed slots of a cron or daily schedule are counted; `Fire.skipped` stops there."""
 
+_ANY_DAY = datetime(2000, 1, 1, tzinfo=UTC)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fire:
+
+class Fire(NamedTuple):
     """One firing: its slot, how many fired before it and how many missed slots it stands for."""
 
     fire_time: float
@@ -32,9 +34,19 @@ class Fire:
 
 
 def validate(spec: ScheduleSpec) -> None:
-    """Raise ConfigurationError for a cron expression that can never fire; all else the spec has checked itself."""
-    if isinstance(spec.plan, Cron):
-        check_cron(spec.plan.expression)
+    """Raise ConfigurationError for a cron expression that never fires in fifty years; all else the spec has checked."""
+    if not isinstance(spec.plan, Cron):
+        return
+    expression = spec.plan.expression
+    try:
+        never = next(CronSim(expression, _ANY_DAY), None) is None
+    except (CronSimError, ValueError) as error:
+        raise ConfigurationError(
+            f"cron={expression!r} is not valid ({error}): write minute hour day-of-month month day-of-week, "
+            "like '*/15 9-17 * * MON-FRI'"
+        ) from error
+    if never:
+        raise ConfigurationError(f"cron={expression!r} names no day that exists, so it would never fire")
 
 
 def next_fire(spec: ScheduleSpec, *, started: float, previous: float | None, iteration: int, now: float) -> Fire | None:
@@ -93,24 +105,24 @@ def _latest(plan: Daily | Cron, zone: ZoneInfo, after: float, now: float) -> tup
 
 
 def _slots(plan: Daily | Cron, zone: ZoneInfo, after: float) -> Iterator[float]:
-    match plan:
-        case Daily():
-            return _daily_slots(plan.time, zone, after)
-        case Cron():
-            return cron_slots(plan.expression, zone, after)
-        case _:
-            assert_never(plan)
+    """Yield the slots after an instant, strictly increasing.
 
-
-def _daily_slots(at: time, zone: ZoneInfo, after: float) -> Iterator[float]:
-    # The day before counts too: where clocks skip a day or midnight, its slot is the first instant of the next one.
-    day = datetime.fromtimestamp(after, zone).date() - timedelta(days=1)
+    Times follow the wall clock: one that a clock change skips fires at the first instant after the gap, and one that it
+    repeats fires once. A cron expression whose minute or hour starts with `*` keeps its pace in real time.
+    """
+    moment = datetime.fromtimestamp(after, zone)
+    if isinstance(plan, Cron):
+        slots = (each.timestamp() for each in CronSim(plan.expression, moment))
+    else:
+        # The day before counts too: where clocks skip a day or midnight, its slot is the next one's first instant.
+        days = (moment.date() + timedelta(days=number) for number in count(-1))
+        slots = (_instant(datetime.combine(day, plan.time), zone) for day in days)
     latest = after
-    while True:
-        if (slot := _instant(datetime.combine(day, at), zone)) > latest:
+    for slot in slots:
+        # Counting wall-clock time, the cron library goes back to the first of two equal hours: those slots are over.
+        if slot > latest:
             yield slot
             latest = slot
-        day += timedelta(days=1)
 
 
 def _instant(local: datetime, zone: ZoneInfo) -> float:

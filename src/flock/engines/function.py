@@ -8,25 +8,26 @@ import itertools
 import types
 import typing
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Union, cast, get_args, get_origin
+from typing import Any, NamedTuple, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
 from typing_extensions import override
 
-from flock.core.agent import Consumes, Draft
-from flock.core.ambient import Acting, current
+from flock.core.agent import Agent, Subscription
+from flock.core.declare import AgentBuilder
+from flock.engines.threads import Threads
 from flock.model.artifact import Artifact
 from flock.model.context import Context
 from flock.model.errors import ConfigurationError, FlockError
 from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup, group_types
+from flock.model.ledger import Activation
+from flock.model.payload import private_copy
 from flock.ports import AgentInfo, Engine
 
 Model = type[BaseModel]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
+class Parameter(NamedTuple):
     """How one parameter is filled. `types` are the alternatives, or the members of each tuple of a list."""
 
     name: str
@@ -39,35 +40,47 @@ class Parameter:
 class FunctionEngine(Engine):
     """Calls a function: on the loop if it is asynchronous, else in a worker thread."""
 
-    def __init__(self, fn: Callable[..., Any], parameters: tuple[Parameter, ...]) -> None:
+    def __init__(self, fn: Callable[..., Any], parameters: tuple[Parameter, ...], threads: Threads) -> None:
         """Decide once how to call it."""
         self.name = name_of(fn)
         self._fn = fn
+        self._threads = threads
         self._parameters = parameters
         self._on_loop = is_async(fn)
         self._streams = is_stream(fn)
-        kinds = tuple(p.kind for p in parameters)
-        one = kinds == ("model",) and not parameters[0].optional and not parameters[0].keyword
-        self._one_model = one and not self._streams
-        self._types = parameters[0].types if parameters else ()
+        kinds = [parameter.kind for parameter in parameters]
+        self._tuples = "tuples" in kinds
+        alone = kinds == ["model"] and self._on_loop and not (parameters[0].optional or parameters[0].keyword)
+        self._only = parameters[0].types if alone else ()
+        looks_around = self._streams or "context" in kinds or "inputs" in kinds
+        self.shortcut = None if looks_around else self._with_copies  # see `flock.core.ambient.Desk`
 
     @override
     async def evaluate(self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup) -> Any:
-        """Fill the parameters and call."""
-        if self._one_model and len(inputs.artifacts) == 1:
-            payload = inputs.artifacts[0].payload
-            if self._on_loop and isinstance(payload, self._types):
-                return await self._fn(payload)
-        args, kwargs = self._fill(ctx, inputs)
-        if self._streams:
-            return self._fn(*args, **kwargs)
-        if self._on_loop:
-            return await self._fn(*args, **kwargs)
-        result = await _in_thread(functools.partial(self._fn, *args, **kwargs))
-        return await result if inspect.isawaitable(result) else result
+        """Fill the parameters and call; gives the stream of an async generator function."""
+        payloads = [artifact.payload for artifact in inputs.artifacts]
+        groups = [tuple([artifact.payload for artifact in group]) for group in inputs.groups if self._tuples]
+        called = self._call(payloads, groups, ctx, inputs)
+        return called if self._streams else await called
 
-    def _fill(self, ctx: Context, inputs: EvalInputs) -> tuple[list[Any], dict[str, Any]]:
-        left = list(inputs.artifacts)
+    def _with_copies(self, activation: Activation) -> Awaitable[Any]:
+        """Call with copies of the inputs' payloads."""
+        inputs = activation.inputs
+        if len(inputs) == 1 and isinstance(inputs[0].snapshot, self._only):
+            called: Awaitable[Any] = self._fn(private_copy(inputs[0].snapshot))
+            return called
+        if self._tuples:
+            groups = [tuple([private_copy(record.snapshot) for record in group]) for group in activation.groups]
+            return self._call([], groups)
+        return self._call([private_copy(record.snapshot) for record in inputs], [])
+
+    def _call(
+        self,
+        payloads: list[BaseModel],
+        groups: list[tuple[BaseModel, ...]],
+        ctx: Context | None = None,
+        inputs: EvalInputs | None = None,
+    ) -> Any:  # noqa: ANN401 - an awaitable or a stream
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         for parameter in self._parameters:
@@ -77,71 +90,66 @@ class FunctionEngine(Engine):
                 case "inputs":
                     value = inputs
                 case "model":
-                    value = self._next(parameter, left)
+                    value = self._next(parameter, payloads)
                 case "list":
-                    value = [a.payload for a in left if isinstance(a.payload, parameter.types)]
-                    left = [a for a in left if not isinstance(a.payload, parameter.types)]
+                    value = [payload for payload in payloads if isinstance(payload, parameter.types)]
+                    payloads = [payload for payload in payloads if not isinstance(payload, parameter.types)]
                 case _:
-                    value = [tuple([artifact.payload for artifact in group]) for group in inputs.groups]
-                    left = []
+                    value, payloads = groups, []
             if parameter.keyword:
                 kwargs[parameter.name] = value
             else:
                 args.append(value)
-        return args, kwargs
+        call = functools.partial(self._fn, *args, **kwargs)
+        return call() if self._on_loop or self._streams else self._in_thread(call)
 
-    def _next(self, parameter: Parameter, left: list[Artifact]) -> BaseModel | None:
-        for index, artifact in enumerate(left):
-            payload: BaseModel = artifact.payload
+    async def _in_thread(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the function gives
+        result = await self._threads.run(lambda: _whole(call()))
+        return await result if inspect.isawaitable(result) else result
+
+    def _next(self, parameter: Parameter, left: list[BaseModel]) -> BaseModel | None:
+        for index, payload in enumerate(left):
             if isinstance(payload, parameter.types):
                 del left[index]
                 return payload
         if parameter.optional:
             return None
         wanted = " | ".join(kind.__name__ for kind in parameter.types)
-        message = f"{self.name}() has no input for its parameter {parameter.name!r} ({wanted})"
-        raise FlockError(message)
+        raise FlockError(f"{self.name}() has no input for its parameter {parameter.name!r} ({wanted})")
 
 
-async def _in_thread(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the function gives
-    ambient = current.get()
-    if not isinstance(ambient, Acting):
-        message = "a function agent runs inside an activation"
-        raise FlockError(message)
-
-    def whole() -> Any:  # noqa: ANN401
-        result = call()
-        return list(result) if inspect.isgenerator(result) else result
-
-    return await ambient.desk.threads.run(whole, ambient)
+def _whole(result: Any) -> Any:  # noqa: ANN401 - what the function gives
+    """Run a generator to its end where its function ran."""
+    return list(result) if inspect.isgenerator(result) else result
 
 
-def declare(draft: Draft) -> None:
-    """Complete a draft from its function's annotations; what the builder declared itself comes first.
+def declare(builder: AgentBuilder, fn: Callable[..., Any]) -> tuple[Parameter, ...]:
+    """Complete a declaration from its function's annotations, once; what the builder declared itself comes first.
 
     Raises ConfigurationError when the annotations can't be a contract.
     """
-    fn = draft.function
-    if fn is None:
-        return
-    hints = _hints(fn, draft.namespace)
+    if builder.parameters is not None:
+        return builder.parameters
+    declared = builder.declared
+    hints = _hints(fn, builder.names)
     returns = hints.pop("return", _MISSING)
-    parameters = tuple(_parameters(draft.name, fn, hints))
-    draft.streams = is_stream(fn)
-    draft.engines = (FunctionEngine(fn, parameters),)
-    draft.description = draft.description or (inspect.getdoc(fn) or "").partition("\n")[0]
-    if not draft.consumes:
-        draft.consumes = _consumes(draft, parameters)
-    for spec in draft.consumes:
-        _check_fit(draft, spec, parameters)
-    if draft.consumes:
-        _check_lists(draft, parameters)
-    if draft.outputs:
-        _check_returns(draft, returns)
+    parameters = tuple(_parameters(declared.name, fn, hints))
+    subscriptions = declared.subscriptions or _subscriptions(declared, parameters)
+    for each in subscriptions:
+        _check_fit(declared, each, parameters)
+    if subscriptions:
+        _check_lists(declared, subscriptions, parameters)
+    outputs = declared.outputs
+    if outputs:
+        _check_returns(declared, returns)
     elif returns is not _MISSING:
-        group = _output(draft.name, returns)
-        if group is not None:
-            draft.outputs.append(group)
+        group = _output(declared.name, returns)
+        outputs = () if group is None else (group,)
+    description = declared.description or (inspect.getdoc(fn) or "").partition("\n")[0]
+    builder.complete(
+        parameters, description=description, subscriptions=subscriptions, outputs=outputs, streams=is_stream(fn)
+    )
+    return parameters
 
 
 _MISSING = object()
@@ -245,67 +253,70 @@ def _models(members: Iterable[Any]) -> tuple[Model, ...]:
     return found if found and all(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in found) else ()
 
 
-def _consumes(draft: Draft, parameters: tuple[Parameter, ...]) -> list[Consumes]:
+def _subscriptions(declared: Agent, parameters: tuple[Parameter, ...]) -> tuple[Subscription, ...]:
     """Derive subscriptions: models are AND, unions are OR."""
     lists = [p for p in parameters if p.kind in {"list", "tuples"}]
-    if lists and not draft.schedule:
-        message = f"agent {draft.name!r}: a list parameter needs consumes(...) with a batch or a count"
+    if lists and not declared.schedule:
+        message = f"agent {declared.name!r}: a list parameter needs consumes(...) with a batch or a count"
         raise ConfigurationError(message)
-    wanted = [p.types for p in parameters if p.kind == "model" and not (p.optional and draft.schedule)]
-    if not wanted:
-        return []
-    return [Consumes(types=combination) for combination in itertools.product(*wanted)]
+    wanted = [p.types for p in parameters if p.kind == "model" and not (p.optional and declared.schedule)]
+    return tuple(map(Subscription.to, itertools.product(*wanted))) if wanted else ()
 
 
-def _check_fit(draft: Draft, spec: Consumes, parameters: tuple[Parameter, ...]) -> None:
+def _check_fit(declared: Agent, to: Subscription, parameters: tuple[Parameter, ...]) -> None:
     """Refuse a subscription that can never fill the parameters."""
-    left = list(spec.types)
+    left = _group(to)
     for parameter in parameters:
         if parameter.kind != "model" or parameter.optional:
             continue
         fits = [kind for kind in left if any(_related(kind, wanted) for wanted in parameter.types)]
         if not fits:
-            raise _unfillable(draft, spec, parameter)
+            raise _unfillable(declared, to, parameter)
         left.remove(fits[0])
     single = [p for p in parameters if p.kind == "model"]
-    if spec.batch is not None and single:
-        message = f"agent {draft.name!r}: a batch needs a parameter {single[0].name}: list[...], not a single model"
+    if to.batch is not None and single:
+        message = f"agent {declared.name!r}: a batch needs a parameter {single[0].name}: list[...], not a single model"
         raise ConfigurationError(message)
 
 
-def _check_lists(draft: Draft, parameters: tuple[Parameter, ...]) -> None:
+def _check_lists(declared: Agent, subscriptions: tuple[Subscription, ...], parameters: tuple[Parameter, ...]) -> None:
     """Refuse a list that no subscription ever puts anything into."""
     for parameter in parameters:
-        if parameter.kind in {"list", "tuples"} and not any(_fills(spec, parameter) for spec in draft.consumes):
-            raise _unfillable(draft, draft.consumes[0], parameter)
+        if parameter.kind in {"list", "tuples"} and not any(_fills(each, parameter) for each in subscriptions):
+            raise _unfillable(declared, subscriptions[0], parameter)
 
 
-def _fills(spec: Consumes, parameter: Parameter) -> bool:
+def _fills(to: Subscription, parameter: Parameter) -> bool:
     if parameter.kind == "list":
-        return any(_related(kind, wanted) for kind in spec.types for wanted in parameter.types)
-    group = [kind for kind in dict.fromkeys(spec.types) for _ in range(spec.types.count(kind))]
-    return spec.batch is not None and len(group) == len(parameter.types) and all(map(_related, group, parameter.types))
+        return any(_related(kind, wanted) for kind in to.types for wanted in parameter.types)
+    group = _group(to)
+    return to.batch is not None and len(group) == len(parameter.types) and all(map(_related, group, parameter.types))
+
+
+def _group(to: Subscription) -> list[Model]:
+    """Give the types of what one firing brings, in its order."""
+    return [kind for kind, count in zip(to.types, to.counts, strict=True) for _ in range(count)]
 
 
 def _related(one: Model, other: Model) -> bool:
     return issubclass(one, other) or issubclass(other, one)
 
 
-def _unfillable(draft: Draft, spec: Consumes, parameter: Parameter) -> ConfigurationError:
-    batch = "" if spec.batch is None else ", batch=..."
-    names = ", ".join(kind.__name__ for kind in spec.types) + batch
+def _unfillable(declared: Agent, to: Subscription, parameter: Parameter) -> ConfigurationError:
+    batch = "" if to.batch is None else ", batch=..."
+    names = ", ".join(kind.__name__ for kind in _group(to)) + batch
     return ConfigurationError(
-        f"agent {draft.name!r}: consumes({names}) can never fill the parameter {parameter.name!r}"
+        f"agent {declared.name!r}: consumes({names}) can never fill the parameter {parameter.name!r}"
     )
 
 
-def _check_returns(draft: Draft, hint: Any) -> None:  # noqa: ANN401 - an annotation
+def _check_returns(agent: Agent, hint: Any) -> None:  # noqa: ANN401 - an annotation
     """Refuse a function that returns what its publishes(...) can never cover; open annotations are left alone."""
-    returned, declared = _alternatives(hint)[0], group_types(draft.outputs)
+    returned, declared = _alternatives(hint)[0], group_types(agent.outputs)
     if not returned or any(issubclass(a, b) or issubclass(b, a) for a in returned for b in declared):
         return
     gives, takes = (", ".join(kind.__name__ for kind in kinds) for kinds in (returned, declared))
-    message = f"agent {draft.name!r} returns {gives}, but publishes({takes}) does not cover it"
+    message = f"agent {agent.name!r} returns {gives}, but publishes({takes}) does not cover it"
     raise ConfigurationError(message)
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from flock.model.errors import PublishError
-from flock.model.payload import all_fields, copier, loaded_type, type_name
+from flock.model.payload import loaded_type, private_copy, type_name
 from flock.model.visibility import (
     PUBLIC,
     AfterVisibility,
@@ -130,8 +130,7 @@ class Artifact:
         """The validated model; this artifact's own copy."""
         payload = self._payload
         if payload is None:
-            stored = self._record.snapshot
-            payload = self._payload = copier(type(stored))(stored)
+            payload = self._payload = private_copy(self._record.snapshot)
         return payload
 
     @property
@@ -273,20 +272,14 @@ class _Unset(PublicVisibility):
 
 UNSET = _Unset()
 _new = Artifact.__new__
-_set = object.__setattr__
 
 
 def snapshot(payload: M) -> M:
     """Give the board's private copy of a payload; raises PublishError when it can't be copied."""
-    cls = type(payload)
     try:
-        taken: M = copier(cls)(payload)
+        return private_copy(payload)
     except Exception as error:
-        message = f"{type(payload).__name__} can't be copied, so it can't be published: {error}"
-        raise PublishError(message) from error
-    if taken is not payload and taken.__pydantic_fields_set__ == (usual := all_fields(cls)):
-        _set(taken, "__pydantic_fields_set__", usual)  # nobody changes a snapshot: one set serves all of them
-    return taken
+        raise PublishError(f"{type(payload).__name__} can't be copied, so it can't be published: {error}") from error
 
 
 _KINDS: dict[str, type[Visibility]] = {

@@ -28,8 +28,9 @@ _ATOMS: Final = frozenset({
     pathlib.PureWindowsPath, pathlib.WindowsPath,
 })  # fmt: skip
 _DECLARED: Final = "__flock_type__"
+_SLOTS: Final = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+_SETTERS: Final = [vars(BaseModel)[slot].__set__ for slot in _SLOTS]  # past what models do when they are assigned to
 _new: Final = object.__new__
-_set: Final = object.__setattr__
 
 
 def flock_type(name: str) -> Callable[[type[M]], type[M]]:
@@ -79,6 +80,12 @@ def loaded_type(name: str) -> type[BaseModel]:
     raise PublishError(message)
 
 
+def private_copy(model: M) -> M:
+    """Give a copy of a model that shares nothing mutable with it."""
+    copy: M = copier(type(model))(model)
+    return copy
+
+
 def copy_value(value: Any) -> Any:  # noqa: ANN401 - payload fields can hold anything
     """Give a value that shares nothing mutable with this one."""
     kind = cast("type[object]", type(value))
@@ -93,36 +100,55 @@ def copy_value(value: Any) -> Any:  # noqa: ANN401 - payload fields can hold any
     if kind is set or kind is frozenset:
         return frozenset([copy_value(v) for v in value]) if kind is frozenset else {copy_value(v) for v in value}
     if isinstance(value, BaseModel):
-        return copier(type(value))(value)
+        return private_copy(value)
     return value if isinstance(value, enum.Enum) else copy.deepcopy(value)
 
 
-def _copy_plain(model: BaseModel) -> BaseModel:
-    """Copy a model without extras and private attributes; what users of pydantic mostly write."""
-    twin = _new(type(model))
-    values = model.__dict__.copy()
-    for name, value in values.items():
-        if type(value) not in _ATOMS:
-            values[name] = copy_value(value)
-    _set(twin, "__dict__", values)
-    _set(twin, "__pydantic_fields_set__", model.__pydantic_fields_set__.copy())
-    _set(twin, "__pydantic_extra__", None)
-    _set(twin, "__pydantic_private__", None)
-    return twin
+def _plain_copier(cls: type[BaseModel]) -> Callable[[BaseModel], BaseModel]:
+    """Make the copier of a model without extras and private attributes; what users of pydantic mostly write.
+
+    It is the hottest code of all: two calls per activation. Setters are looked up once, and all copies in which every
+    field is set share the set that says so.
+    """
+    set_dict, set_fields, set_extra, set_private = _SETTERS
+    every = set(cls.model_fields)
+    count = len(every)
+
+    def copy(model: BaseModel) -> BaseModel:
+        values = model.__dict__.copy()
+        for name, value in values.items():
+            if type(value) not in _ATOMS:
+                values[name] = copy_value(value)
+        twin = _new(cls)
+        set_dict(twin, values)
+        given = model.__pydantic_fields_set__
+        set_fields(twin, every if len(given) == count else given.copy())
+        set_extra(twin, None)
+        set_private(twin, None)
+        return twin
+
+    return copy
 
 
-def _copy_full(model: BaseModel) -> BaseModel:
-    twin = _copy_plain(model)
-    _set(twin, "__pydantic_extra__", copy_value(model.__pydantic_extra__))
-    _set(twin, "__pydantic_private__", copy_value(model.__pydantic_private__))
-    return twin
+def _full_copier(cls: type[BaseModel]) -> Callable[[BaseModel], BaseModel]:
+    """Make the copier of a model with extras or private attributes."""
+    plain = _plain_copier(cls)
+    _, set_fields, set_extra, set_private = _SETTERS
+
+    def copy(model: BaseModel) -> BaseModel:
+        twin = plain(model)
+        set_fields(twin, model.__pydantic_fields_set__.copy())
+        set_extra(twin, copy_value(model.__pydantic_extra__))
+        set_private(twin, copy_value(model.__pydantic_private__))
+        return twin
+
+    return copy
 
 
-def _copy_frozen(model: BaseModel) -> BaseModel:
-    """Share a frozen model whose values can't change; copy it when one can."""
-    if all(type(value) in _ATOMS or _unchanging(value) for value in model.__dict__.values()):
-        return model
-    return _copy_plain(model)
+def _frozen_copier(cls: type[BaseModel]) -> Callable[[BaseModel], BaseModel]:
+    """Make the copier of a frozen model: one whose values can't change either is shared."""
+    plain = _plain_copier(cls)
+    return lambda model: model if all(map(_unchanging, model.__dict__.values())) else plain(model)
 
 
 def _unchanging(value: object) -> bool:
@@ -131,23 +157,17 @@ def _unchanging(value: object) -> bool:
         return True
     if kind is tuple or kind is frozenset:
         return all(map(_unchanging, members(value)))
-    return isinstance(value, BaseModel) and copier(type(value)) is _copy_frozen and _copy_frozen(value) is value
-
-
-@functools.lru_cache(maxsize=4096)
-def all_fields(cls: type[BaseModel]) -> set[str]:
-    """Give the set of a model's field names, always the same object."""
-    return set(cls.model_fields)
+    return isinstance(value, BaseModel) and bool(value.model_config.get("frozen")) and private_copy(value) is value
 
 
 @functools.lru_cache(maxsize=4096)
 def copier(cls: type[BaseModel]) -> Callable[[Any], Any]:
-    """Give the function that copies instances of this model, chosen once per type.
+    """Give the function that copies instances of this model, made once per type.
 
     Values are judged by what they are, not by their annotation: pydantic does not check assignments by default.
     """
     if cls.__deepcopy__ is not BaseModel.__deepcopy__:
         return copy.deepcopy
     if cls.model_config.get("extra") == "allow" or cls.__private_attributes__:
-        return _copy_full
-    return _copy_frozen if cls.model_config.get("frozen") else _copy_plain
+        return _full_copier(cls)
+    return _frozen_copier(cls) if cls.model_config.get("frozen") else _plain_copier(cls)

@@ -39,7 +39,7 @@ class Flow:
 
     def reaches(self, source: Agent, subscription: Subscription) -> bool:
         """Say whether a subscription takes anything from this agent."""
-        if source.name == subscription.agent and source.prevent_self_trigger:
+        if source.name == subscription.target.agent and source.prevent_self_trigger:
             return False
         return not subscription.from_agents or source.name in subscription.from_agents
 

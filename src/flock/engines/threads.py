@@ -1,4 +1,4 @@
-"""Worker threads of one Flock: daemons, so that a body which never returns can't keep the process alive."""
+"""Worker threads of one Flock for functions that block."""
 
 from __future__ import annotations
 
@@ -7,32 +7,22 @@ import contextlib
 import contextvars
 import queue
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from flock.core.ambient import Acting, current
+from flock.model.errors import FlockError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
 _Job = tuple[contextvars.Context, "Callable[[], Any]", asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 
 
-class Holder(Protocol):
-    """Who holds slots while a thread works for it."""
-
-    @property
-    def name(self) -> str:
-        """The agent's name."""
-        ...
-
-    def occupy(self) -> None:
-        """Keep the slots for a thread."""
-
-    def vacate(self, *, late: bool) -> None:
-        """A thread has returned; `late` says that nobody waited for it any more."""
-
-
 class Threads:
-    """Threads that are reused when idle and made when none is; the slots bound how many run."""
+    """Threads that are reused when idle and made when none is; the slots of activations bound how many run.
+
+    They are daemons: a body which never returns can't keep the process alive.
+    """
 
     def __init__(self, name: str) -> None:
         """Start without any."""
@@ -48,11 +38,14 @@ class Threads:
         """The agents whose threads still run although nobody waits for them any more."""
         return frozenset(self._late.values())
 
-    async def run(self, fn: Callable[[], Any], holder: Holder) -> Any:  # noqa: ANN401 - what fn gives
-        """Run a function in a thread with the caller's context variables.
+    async def run(self, fn: Callable[[], Any]) -> Any:  # noqa: ANN401 - what fn gives
+        """Run a function in a thread with the caller's context variables, for the activation around the caller.
 
-        Cancelling the wait does not stop the thread: the holder's slots stay taken until it returns.
+        Cancelling the wait does not stop the thread: the activation's slots stay taken until it returns.
         """
+        holder = current.get()
+        if not isinstance(holder, Acting):
+            raise FlockError("a function agent runs inside an activation")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._inbox().put((contextvars.copy_context(), fn, loop, future))
@@ -74,7 +67,7 @@ class Threads:
         for inbox in idle:
             inbox.put(None)
 
-    def _return_late(self, done: asyncio.Future[Any], holder: Holder) -> None:
+    def _return_late(self, done: asyncio.Future[Any], holder: Acting) -> None:
         del self._late[done]
         if not done.cancelled():
             done.exception()  # the attempt has been settled: nobody asks for the outcome
