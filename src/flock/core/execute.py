@@ -22,14 +22,14 @@ from flock.model.ledger import Commit, Settle
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from flock.core.agent import Agent
+    from flock.core.agent import Agent, Shortcut
     from flock.core.evaluate import Evaluator
     from flock.core.publish import Spine
     from flock.core.settle import Settler
     from flock.model.artifact import Record
     from flock.model.context import Context
     from flock.model.evaluation import OutputGroup
-    from flock.model.ledger import Activation, Committed, Lease
+    from flock.model.ledger import Activation, Lease
     from flock.ports import BoardHandle
 
 _FIRST_DEFERRAL, _LAST_DEFERRAL = 0.05, 5.0  # seconds
@@ -171,12 +171,10 @@ class Executor:
         if desk.agent.streams:
             outputs = await self._stream(acting)
             await self._commit(acting, [], _DONE)
+        elif desk.shortcut is not None and span is None:
+            outputs = await self._commit(acting, await self._call(acting, desk.shortcut), _DONE)
         else:
-            # Nobody but the agent's function looks at the inputs: it gets copies of the payloads and no more.
-            short = desk.shortcut is not None and span is None
-            records = await self._shortcut(acting) if short else await self._evaluate(acting)
-            count = len(records)  # beyond these are the Failures of predicates that raised
-            outputs = (await self._commit(acting, records, _DONE)).records[:count]
+            outputs = await self._commit(acting, await self._evaluate(acting), _DONE)
         if span is not None:
             self._metrics.record_outputs(span, [record.snapshot for record in outputs])
         self._settler.succeeded(activation, outputs)
@@ -185,26 +183,24 @@ class Executor:
                 "on_post_publish", desk.agent, acting.ctx, [Artifact.of(record) for record in outputs]
             )
 
-    async def _commit(self, acting: Acting, records: list[Record], settle: Settle | None) -> Committed:
-        """Commit outputs, and the end of the activation with the last of them."""
-        spine = self._spine
+    async def _commit(self, acting: Acting, records: list[Record], settle: Settle | None) -> Sequence[Record]:
+        """Commit outputs, and the end of the activation with the last of them; gives the outputs as they are stored."""
+        spine, count = self._spine, len(records)  # beyond these are the Failures of predicates that raised
         offers = spine.route(records) if records else ()
         committed = await spine.settle(Commit(records, offers, (), None, acting.lease, settle, spine.roster.limits))
         if spine.on_published is not None and records:
             await spine.on_published(committed.records)
-        return committed
+        return committed.records[:count]
 
-    async def _shortcut(self, acting: Acting) -> list[Record]:
-        """Let the agent's function make the outputs of its only group."""
-        desk, evaluator = acting.desk, self._evaluator
-        activation, (group,) = acting.lease.activation, desk.agent.outputs
-        if desk.agent.best_of == 1:
-            result = await evaluator.hold(acting, desk.shortcut, activation)
+    async def _call(self, acting: Acting, shortcut: Shortcut) -> list[Record]:
+        """Let the agent's function make the outputs of its only group; nobody else looks at its inputs."""
+        evaluator, activation = self._evaluator, acting.lease.activation
+        agent, (group,) = acting.desk.agent, acting.desk.agent.outputs
+        if agent.best_of == 1:
+            result = await evaluator.hold(acting, shortcut, activation)
         else:
-            result = await evaluator.best(
-                acting, group, lambda own, _: evaluator.hold(own, desk.shortcut, activation)
-            )
-        return self._checked(result, group, activation, 0)
+            result = await evaluator.best(acting, group, lambda own, _: evaluator.hold(own, shortcut, activation))
+        return self._records(items_of(result), group, activation)
 
     async def _evaluate(self, acting: Acting) -> list[Record]:
         """Evaluate every output group between the hooks."""
@@ -220,7 +216,7 @@ class Executor:
             if hooks is not None:
                 result = result_of(result, agent)
                 result = await hooks.transform("on_post_evaluate", EvalResult, result, agent, ctx, inputs)
-            records += self._checked(result, group, ctx.activation, len(records))
+            records += self._records(items_of(result), group, ctx.activation, len(records))
         return records
 
     async def _best(self, acting: Acting, group: OutputGroup, inputs: EvalInputs) -> Any:  # noqa: ANN401 - what engines give
@@ -261,10 +257,9 @@ class Executor:
             try:
                 async for result in stream:
                     for item in items_of(result):
-                        records = self._records([item], group, ctx.activation, len(given))
+                        records = self._records([item], group, ctx.activation, len(given), counted=False)
                         given.append(item)
-                        count = len(records)
-                        stored.extend((await self._commit(acting, records, None)).records[:count])
+                        stored.extend(await self._commit(acting, records, None))
             finally:
                 await stream.aclose()
             check_counts(given, agent.name, group)
@@ -272,14 +267,13 @@ class Executor:
         await self._evaluator.hold(acting, body)
         return stored
 
-    def _checked(self, result: object, group: OutputGroup, activation: Activation, slot: int) -> list[Record]:
-        items = items_of(result)
-        check_counts(items, activation.agent, group)
-        return self._records(items, group, activation, slot)
-
-    def _records(self, items: Sequence[Item], group: OutputGroup, activation: Activation, slot: int) -> list[Record]:
+    def _records(
+        self, items: Sequence[Item], group: OutputGroup, activation: Activation, slot: int = 0, *, counted: bool = True
+    ) -> list[Record]:
         """Make records of outputs and tell which ones the group left out."""
         agent = activation.agent
+        if group.fan_out is not None and counted:
+            check_counts(items, agent, group)
         records, left_out = records_of(items, group, activation, self._clock, slot, self._metrics.traceparent())
         for kind in left_out:
             reason = f"output {kind} did not pass publishes(where=...)"

@@ -61,6 +61,7 @@ def records_of(
     left_out: list[str] = []
     now, inputs, agent = clock.now(), activation.inputs, activation.agent
     parents, partition_key = _origin(inputs)
+    plainly_public = group.visibility is None and len(inputs) == 1 and inputs[0].visibility is PUBLIC
     for item in items:
         draft = item.record if isinstance(item, Artifact) else None
         payload = item if draft is None else draft.snapshot
@@ -80,7 +81,7 @@ def records_of(
             produced_by=agent,
             partition_key=partition_key,
             tags=group.tags,
-            visibility=_visibility(payload, group, inputs, draft),
+            visibility=PUBLIC if plainly_public and draft is None else _visibility(payload, group, inputs, draft),
             parents=parents,
             activation_id=activation.id,
             trace_context=trace,
@@ -141,8 +142,6 @@ def _visibility(payload: BaseModel, group: OutputGroup, inputs: Sequence[Record]
         if not isinstance(found, Visibility):
             raise OutputError(f"visibility= gave {found!r}, which is no Visibility")
         return found
-    if len(inputs) == 1 and inputs[0].visibility is PUBLIC and draft is None:
-        return PUBLIC
     inherited = meet(frozenset([record.visibility for record in inputs]))
     own = None if draft is None or draft.visibility is UNSET or draft.sequence else draft.visibility
     if own is None or own == inherited:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from pydantic import BaseModel
@@ -244,22 +244,19 @@ class Spine:
                 await pause(self.clock, delay)
         return await self._commit(commit)
 
-    async def _commit(self, commit: Commit) -> Committed:
+    def _commit(self, commit: Commit) -> Awaitable[Committed]:
         """Commit and dispatch. A caller that is cancelled meanwhile does not take along what the commit set free."""
         if self._never_waits:
-            committed = await self.store.commit(commit)
-            self.dispatch(committed)
-            return committed
-
-        async def whole() -> Committed:
-            committed = await self.store.commit(commit)
-            self.dispatch(committed)
-            return committed
-
-        task = asyncio.get_running_loop().create_task(whole())
+            return self._commit_now(commit)
+        task = asyncio.get_running_loop().create_task(self._commit_now(commit))
         self._commits.add(task)
         task.add_done_callback(self._commits.discard)
-        return await asyncio.shield(task)
+        return asyncio.shield(task)
+
+    async def _commit_now(self, commit: Commit) -> Committed:
+        committed = await self.store.commit(commit)
+        self.dispatch(committed)
+        return committed
 
     def dispatch(self, committed: Committed) -> None:
         """Hand on what a step of the store set free: leases, deadlines, news."""

@@ -12,7 +12,7 @@ from flock.core.board import sees
 from flock.core.clock import finish
 from flock.model.artifact import Artifact, Record
 from flock.model.errors import ClosedError, FlockError, VisibilityError
-from flock.model.ledger import Activation, Direct, Lease
+from flock.model.ledger import Direct, Lease
 
 if TYPE_CHECKING:
     from flock.core.agent import Agent
@@ -34,13 +34,12 @@ class Scheduler:
         self._executor = executor
         self._tasks: dict[asyncio.Task[None], Lease] = {}
         self._helpers: set[asyncio.Task[Any]] = set()
-        self._results: dict[str, asyncio.Future[list[Record]]] = {}
+        self._settler = settler
         self._abandoned: set[asyncio.Task[None]] = set()
         self._context = contextvars.Context()
         self._given_up: list[Lease] = []  # leased while the loop was ending
         self.stopping = False
         spine.on_leases = self.start
-        settler.on_end = self._ended
         executor.on_lend = self._lend
         settler.on_abandon = self._abandon
 
@@ -51,7 +50,7 @@ class Scheduler:
 
     def adopt(self) -> None:
         """Work on the running loop from now on, with the context variables of this moment but in no run."""
-        for tracked in (self._tasks, self._helpers, self._abandoned, self._results):
+        for tracked in (self._tasks, self._helpers, self._abandoned, self._settler.results):
             tracked.clear()
         for name, agent in self._spine.roster.agents.items():  # loans ended with their loop
             self._spine.roster.limits[name] = agent.max_concurrency
@@ -117,7 +116,7 @@ class Scheduler:
                 raise VisibilityError(f"agent {agent.name!r} may not see {record.type} {record.id}")
         key = self._spine.clock.new_id()
         future: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
-        self._results[key] = future
+        self._settler.results[key] = future
         try:
             direct = Direct(key, agent.direct, inputs, run)
             await self._spine.publish(fresh, without=agent.name, direct=direct)
@@ -129,23 +128,7 @@ class Scheduler:
             await self.claim()
             raise
         finally:
-            self._results.pop(key, None)
-
-    def _ended(self, activation: Activation, records: Sequence[Record], error: BaseException | None) -> None:
-        """Answer who waits for this activation."""
-        future = self._results.get(activation.id)
-        if future is None or future.done():
-            return
-        if error is None:
-            future.set_result(list(records))
-        else:
-            future.set_exception(FlockError(str(error)) if isinstance(error, asyncio.CancelledError) else error)
-
-    def _end_waits(self, ids: Iterable[str], error: FlockError) -> None:
-        for key in ids:
-            future = self._results.get(key)
-            if future is not None and not future.done():
-                future.set_exception(error)
+            self._settler.results.pop(key, None)
 
     # ---- cancelling
 
@@ -162,7 +145,7 @@ class Scheduler:
         spine = self._spine
         withdrawn = await spine.store.cancel(run=run)
         tasks = self.cancel(withdrawn.running)
-        self._end_waits(withdrawn.ended, FlockError(f"run {run!r} was cancelled"))
+        self._settler.end_waits(withdrawn.ended, FlockError(f"run {run!r} was cancelled"))
         ids = tuple([record.id for record in withdrawn.records])
         if ids:
             spine.signals.dropped("withdrawn", "run cancelled", run=run, artifacts=ids)
@@ -189,7 +172,7 @@ class Scheduler:
             for task in left if last else ():
                 task.cancel()
             await self._wait(left, patience)
-        self._end_waits(self._results, ClosedError("the Flock was closed before the agent was done"))
+        self._settler.end_waits(self._settler.results, ClosedError("the Flock was closed before the agent was done"))
         return sorted({lease.activation.agent for task, lease in self._tasks.items() if not task.done() and task is not me})
 
     async def _wait(self, tasks: Sequence[asyncio.Future[Any]], seconds: float) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flock.core import telemetry
 from flock.core.evaluate import late
 from flock.core.names import Counter
 from flock.core.publish import unheard
-from flock.model.errors import LimitExceeded, RunCancelledError, Stale, StoreError
+from flock.model.errors import FlockError, LimitExceeded, RunCancelledError, Stale, StoreError
 from flock.model.evaluation import FAILURE
 from flock.model.ledger import Activation, Commit, Lease, Settle
 
@@ -26,13 +26,13 @@ logger = logging.getLogger("flock")
 
 
 class Settler:
-    """Ends attempts and tells everybody; `on_end` and `on_abandon` are set by who schedules."""
+    """Ends attempts and tells everybody, above all who waits for an activation; `on_abandon` is set by who schedules."""
 
     def __init__(self, spine: Spine) -> None:
         """Settle through this spine."""
         self._spine = spine
         self._signals = spine.signals
-        self.on_end: Callable[[Activation, Sequence[Record], BaseException | None], None] = _ignore
+        self.results: dict[str, asyncio.Future[list[Record]]] = {}  # of direct activations
         self.on_abandon: Callable[[Lease, Coroutine[Any, Any, None]], None] = _ignore
 
     def succeeded(self, activation: Activation, records: Sequence[Record]) -> None:
@@ -41,7 +41,8 @@ class Settler:
             self._count(activation, "succeeded")
         if self._signals.listened:
             self._signals.tell("finished", activation)
-        self.on_end(activation, records, None)
+        if self.results:
+            self._answer(activation, records, None)
 
     async def failed(self, agent: Agent, lease: Lease, error: BaseException) -> None:
         """Settle an attempt that raised: try again later, or fail with a Failure in the same commit."""
@@ -64,7 +65,7 @@ class Settler:
             return
         if records:
             unheard(records[0], offers)
-        self.on_end(activation, records, error)
+        self._answer(activation, records, error)
 
     async def interrupted(self, lease: Lease) -> None:
         """Settle an attempt that was cancelled: given back when the task was, ended when the body chose so."""
@@ -74,7 +75,7 @@ class Settler:
             self._spine.unclaimed = True
         elif await self._settle(Commit(lease=lease, settle=Settle("cancelled"))):
             self._signals.tell("cancelled", lease.activation)
-            self.on_end(lease.activation, [], asyncio.CancelledError(f"{lease.activation.agent} cancelled itself"))
+            self._answer(lease.activation, [], FlockError(f"{lease.activation.agent} cancelled itself"))
 
     async def held_back(self, lease: Lease, settle: Settle) -> None:
         """Settle an attempt that a component skipped or deferred."""
@@ -86,7 +87,7 @@ class Settler:
             return
         self._signals.tell("skipped", activation)
         self._count(activation, "skipped")
-        self.on_end(activation, [], None)
+        self._answer(activation, [], None)
 
     def stuck(self, acting: Acting) -> None:
         """Settle an attempt whose body ignores that its time is over; what it still gives is discarded."""
@@ -96,6 +97,22 @@ class Settler:
     def came_late(self, activation: Activation) -> None:
         """Tell that the result of an attempt was discarded: another had settled the activation."""
         self._signals.dropped("dropped", "late result discarded", agent=activation.agent, run=activation.run)
+
+    def end_waits(self, ids: Iterable[str], error: FlockError) -> None:
+        """Tell those who wait for these activations that they are over."""
+        for key in ids:
+            future = self.results.get(key)
+            if future is not None and not future.done():
+                future.set_exception(error)
+
+    def _answer(self, activation: Activation, records: Sequence[Record], error: BaseException | None) -> None:
+        future = self.results.get(activation.id)
+        if future is None or future.done():
+            return
+        if error is None:
+            future.set_result(list(records))
+        else:
+            future.set_exception(error)
 
     async def _settle(self, commit: Commit) -> bool:
         """Commit; False when the activation is no longer ours or the store refuses for good."""
@@ -120,7 +137,7 @@ class Settler:
             ending = Commit(lease=commit.lease, settle=Settle("cancelled"), limits=self._spine.roster.limits)
             await self._spine.settle(ending)
             self._signals.tell("cancelled", commit.lease.activation, error=error)
-            self.on_end(commit.lease.activation, [], error)
+            self._answer(commit.lease.activation, [], error)
 
     def _tell_failed(self, activation: Activation, error: BaseException, *, again: bool) -> None:
         if not again and is_failing(activation):

@@ -49,7 +49,7 @@ class FunctionEngine(Engine):
         self._on_loop = is_async(fn)
         self._streams = is_stream(fn)
         kinds = [parameter.kind for parameter in parameters]
-        self._tuples = "tuples" in kinds
+        self._models, self._tuples = "model" in kinds or "list" in kinds, "tuples" in kinds
         alone = kinds == ["model"] and self._on_loop and not (parameters[0].optional or parameters[0].keyword)
         self._only = parameters[0].types if alone else ()
         looks_around = self._streams or "context" in kinds or "inputs" in kinds
@@ -58,7 +58,7 @@ class FunctionEngine(Engine):
     @override
     async def evaluate(self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup) -> Any:
         """Fill the parameters and call; gives the stream of an async generator function."""
-        payloads = [artifact.payload for artifact in inputs.artifacts]
+        payloads = [artifact.payload for artifact in inputs.artifacts if self._models]
         groups = [tuple([artifact.payload for artifact in group]) for group in inputs.groups if self._tuples]
         called = self._call(payloads, groups, ctx, inputs)
         return called if self._streams else await called
@@ -69,10 +69,9 @@ class FunctionEngine(Engine):
         if len(inputs) == 1 and isinstance(inputs[0].snapshot, self._only):
             called: Awaitable[Any] = self._fn(private_copy(inputs[0].snapshot))
             return called
-        if self._tuples:
-            groups = [tuple([private_copy(record.snapshot) for record in group]) for group in activation.groups]
-            return self._call([], groups)
-        return self._call([private_copy(record.snapshot) for record in inputs], [])
+        payloads = [private_copy(record.snapshot) for record in inputs if self._models]
+        groups = [tuple([private_copy(each.snapshot) for each in group]) for group in activation.groups if self._tuples]
+        return self._call(payloads, groups)
 
     def _call(
         self,

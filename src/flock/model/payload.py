@@ -80,6 +80,13 @@ def loaded_type(name: str) -> type[BaseModel]:
     raise PublishError(message)
 
 
+def _all_atoms(items: list[object]) -> bool:
+    for item in items:
+        if type(item) not in _ATOMS:
+            return False
+    return True
+
+
 def private_copy(model: M) -> M:
     """Give a copy of a model that shares nothing mutable with it."""
     copy: M = copier(type(model))(model)
@@ -118,7 +125,7 @@ def _plain_copier(cls: type[BaseModel]) -> Callable[[BaseModel], BaseModel]:
         values = model.__dict__.copy()
         for name, value in values.items():
             if type(value) not in _ATOMS:
-                values[name] = copy_value(value)
+                values[name] = value[:] if type(value) is list and _all_atoms(value) else copy_value(value)
         twin = _new(cls)
         set_dict(twin, values)
         given = model.__pydantic_fields_set__
