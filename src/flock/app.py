@@ -21,7 +21,7 @@ from flock.core.evaluate import Evaluator
 from flock.core.execute import Executor, Limits
 from flock.core.home import Handle, Home, Parts
 from flock.core.lifecycle import LifecycleManager
-from flock.core.publish import Envelope, Spine
+from flock.core.publish import Spine
 from flock.core.roster import Roster
 from flock.core.schedule import Scheduler
 from flock.core.settle import Settler
@@ -201,9 +201,16 @@ class Flock:
         """
         if self._home.loop is not asyncio.get_running_loop() or self._registrar.waits or self._home.closed:
             await self._home.enter(publishing=True)
-        envelope = Envelope(id, correlation_id, partition_key, _tags(tags) if tags else _NO_TAGS, visibility)
-        committed = await self._spine.publish([self._spine.record(obj, envelope)])
-        return Artifact.of(committed.records[0])
+        record = self._spine.record(
+            obj,
+            id=id,
+            correlation_id=correlation_id,
+            partition_key=partition_key,
+            tags=_tags(tags) if tags else _NO_TAGS,
+            visibility=visibility,
+        )
+        (stored,) = await self._spine.publish([record])
+        return Artifact.of(stored)
 
     async def publish_many(
         self,
@@ -223,13 +230,19 @@ class Flock:
             message = f"publish_many takes one id per object: {len(several)} objects, {len(ids)} ids"
             raise PublishError(message)
         records = [
-            self._spine.record(obj, Envelope(key, correlation_id, partition_key, _tags(tags), visibility))
+            self._spine.record(
+                obj,
+                id=key,
+                correlation_id=correlation_id,
+                partition_key=partition_key,
+                tags=_tags(tags),
+                visibility=visibility,
+            )
             for obj, key in zip(several, ids, strict=True)
         ]
         if not records:
             return []
-        committed = await self._spine.publish(records)
-        return [Artifact.of(record) for record in committed.records]
+        return [Artifact.of(record) for record in await self._spine.publish(records)]
 
     # ---- direct use
 

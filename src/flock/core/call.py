@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flock.core.ambient import Acting, Ambient, current, here
 from flock.core.board import sees
 from flock.core.clock import deadline
-from flock.core.publish import Envelope
 from flock.model.artifact import Artifact
 from flock.model.errors import ConfigurationError, VisibilityError, WaitError
 
@@ -77,8 +76,8 @@ class Caller:
                 self._waiter.lent(),
                 deadline(self._spine.clock, timeout),
             ):
-                committed = await self._spine.publish([self._spine.record(obj, Envelope(correlation_id=run))])
-                return await self._waiter.answer(run, returns, committed.records[0])
+                (asked,) = await self._spine.publish([self._spine.record(obj, correlation_id=run)])
+                return await self._waiter.answer(run, returns, asked)
         except (TimeoutError, asyncio.CancelledError):
             await self._scheduler.cancel_run(run)
             raise
@@ -101,7 +100,7 @@ class Caller:
         records: list[Record] = []
         for each in inputs:
             stored = await spine.store.get([each.id]) if isinstance(each, Artifact) and each.sequence else ()
-            records.append(stored[0] if stored else spine.record(each, Envelope()))
+            records.append(stored[0] if stored else spine.record(each))
         now = spine.clock.now()
         for record in records:
             if not sees(who.identity, record, now):

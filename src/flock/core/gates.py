@@ -68,31 +68,42 @@ def reduce(spec: Stage, row: Row, slot: int | None, position: int, now: float) -
 
 
 def _gather(spec: Gather, row: Row, slot: int | None, position: int, now: float) -> Step:
-    windowed = spec.within is not None or spec.last is not None
-    drop = tuple([_expired(spec, queue, position, now) for queue in row.slots]) if windowed else ()
-    left = [len(queue) - (drop[k] if drop else 0) for k, queue in enumerate(row.slots)]
+    drop: Counts = ()
+    if spec.within is not None or spec.last is not None:
+        drop = tuple([_count_expired(spec, queue, position, now) for queue in row.slots])
+    left = [len(queue) for queue in row.slots]
+    if any(drop):
+        left = [have - gone for have, gone in zip(left, drop, strict=True)]
+    else:
+        drop = ()
+    fire: tuple[Counts, ...] = ()
     if slot is not None:
         left[slot] += 1
-    fires = slot is not None and all(have >= need for have, need in zip(left, spec.need, strict=True))
+        if all([have >= need for have, need in zip(left, spec.need, strict=True)]):
+            fire = (spec.need,)
+            left = [have - need for have, need in zip(left, spec.need, strict=True)]
     if spec.within is None:
-        return Step(drop, (spec.need,) if fires else ())
-    starts: list[float] = []
-    for k, queue in enumerate(row.slots):
-        head = drop[k] + (spec.need[k] if fires else 0)
-        if head < len(queue):
-            starts.append(queue[head].at)
-        elif k == slot and head == len(queue):
-            starts.append(now)
-    return Step(drop, (spec.need,) if fires else (), min(starts) + spec.within if starts else None)
+        return Step(drop, fire)
+    # What is left of a queue is its end; the item that comes now is the last one of its own.
+    starts = [
+        now if k == slot and count == 1 else queue[-count if k != slot else 1 - count].at
+        for k, (count, queue) in enumerate(zip(left, row.slots, strict=True))
+        if count
+    ]
+    return Step(drop, fire, min(starts) + spec.within if starts else None)
 
 
-def _expired(spec: Gather, queue: Sequence[Arrival], position: int, now: float) -> int:
+def expired(spec: Gather, item: Arrival, position: int, now: float) -> bool:
+    """Say whether an arrival has waited for longer than the window, in time or in arrivals after it."""
+    if spec.within is not None and item.at + spec.within <= now:
+        return True
+    return spec.last is not None and position - item.position > spec.last
+
+
+def _count_expired(spec: Gather, queue: Sequence[Arrival], position: int, now: float) -> int:
     count = 0
     for item in queue:
-        old = (spec.within is not None and item.at + spec.within <= now) or (
-            spec.last is not None and position - item.position > spec.last
-        )
-        if not old:
+        if not expired(spec, item, position, now):
             break
         count += 1
     return count

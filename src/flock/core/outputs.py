@@ -37,7 +37,9 @@ def items_of(result: object) -> Sequence[Item]:
         return [item for item in given if isinstance(item, (BaseModel, Artifact))]
     name = type(result).__name__
     found = name if odd == [result] else f"a {name} with a {type(odd[0]).__name__}"
-    raise OutputError(f"an engine returns pydantic models, artifacts, lists of these, an EvalResult or None, not {found}")
+    raise OutputError(
+        f"an engine returns pydantic models, artifacts, lists of these, an EvalResult or None, not {found}"
+    )
 
 
 def payload_of(item: Item) -> BaseModel:

@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import BaseModel
 
-from flock.core.ambient import Acting, acting, here
+from flock.core.ambient import acting, current, here
 from flock.core.clock import pause
 from flock.core.match import Rejection, match
 from flock.core.names import Counter
 from flock.core.telemetry import metering
 from flock.model.artifact import UNSET, Artifact, Record, snapshot
-from flock.model.errors import Backpressure, ClosedError, OutputError, PublishError, RunCancelledError, Stale, StoreError
+from flock.model.errors import (
+    Backpressure,
+    ClosedError,
+    OutputError,
+    PublishError,
+    RunCancelledError,
+    Stale,
+    StoreError,
+)
 from flock.model.evaluation import FAILURE, Failure
 from flock.model.ledger import Activation, Commit, Committed, Direct, Lease, Offer, depth_after
 from flock.model.payload import type_name
@@ -30,28 +38,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("flock")
 _AGAIN = (0.05, 0.2, 1.0)  # seconds between the tries of a settlement that a store refused
-
-
-class Envelope(NamedTuple):
-    """What a caller of `publish` may say beside the payload."""
-
-    id: str | None = None
-    correlation_id: str | None = None
-    partition_key: str | None = None
-    tags: frozenset[str] = frozenset()
-    visibility: Visibility | None = None
-
-    def check(self) -> None:
-        """Raise PublishError for a part of the wrong type."""
-        words = {"id": self.id, "correlation_id": self.correlation_id, "partition_key": self.partition_key}
-        for name, value in [*words.items(), *[("tags", tag) for tag in self.tags]]:
-            if value is not None and not isinstance(value, str):
-                raise PublishError(f"{name}= takes text, not {value!r}")
-        if self.visibility is not None and not isinstance(self.visibility, Visibility):
-            raise PublishError(f"visibility= takes a Visibility, not {self.visibility!r}")
-
-
-PLAIN: Final = Envelope()
+_NO_TAGS: Final[frozenset[str]] = frozenset()
 
 
 class Spine:
@@ -92,39 +79,53 @@ class Spine:
 
     # ---- validate
 
-    def record(self, obj: object, envelope: Envelope = PLAIN) -> Record:
+    def record(
+        self,
+        obj: object,
+        *,
+        id: str | None = None,
+        correlation_id: str | None = None,
+        partition_key: str | None = None,
+        tags: frozenset[str] = _NO_TAGS,
+        visibility: Visibility | None = None,
+    ) -> Record:
         """Validate and wrap one object in the caller's run; raises PublishError and stores nothing."""
-        if envelope is not PLAIN:
-            envelope.check()
-        id, run, partition_key, tags, visibility = envelope
-        ambient = here(self)
-        payload, draft = self._payload(obj)
-        if draft is not None:
-            id, run = id or draft.id, run or draft.run
+        if id or correlation_id or partition_key or tags or visibility:
+            words = {"id": id, "correlation_id": correlation_id, "partition_key": partition_key}
+            _check_envelope([*words.items(), *[("tags", tag) for tag in tags]], visibility)
+        ambient = current.get()
+        if ambient is not None and ambient.board is not self:
+            ambient = here(self)
+        run = self.default_run if ambient is None else ambient.run
+        payload, draft = (snapshot(obj), None) if isinstance(obj, BaseModel) else self._payload(obj)
         record = Record(
             id=id or self.clock.new_id(),
             type=type_name(type(payload)),
             snapshot=payload,
-            run=run or (self.default_run if ambient is None else ambient.run),
+            run=correlation_id or run,
             created=self.clock.now(),
             partition_key=partition_key,
             tags=tags,
-            visibility=PUBLIC if visibility is None else visibility,
+            visibility=visibility or PUBLIC,
             trace_context=self.metrics.traceparent(),
         )
         if draft is not None:
-            _inherit(record, draft, envelope)
-        actor = ambient if isinstance(ambient, Acting) or ambient is None else acting(self)
-        if isinstance(actor, Acting):
+            record.id, record.run = id or draft.id or record.id, correlation_id or draft.run or run
+            record.tags, record.partition_key = tags or draft.tags, partition_key or draft.partition_key
+            record.produced_by = draft.produced_by
+            if draft.sequence:
+                record.parents, record.depth, record.activation_id = draft.parents, draft.depth, draft.activation_id
+            if visibility is None and draft.visibility is not UNSET:
+                record.visibility = visibility = draft.visibility
+        actor = None if ambient is None else acting(self)
+        if actor is not None:
             inputs = _descend(record, actor.lease.activation)
-            if visibility is None and (draft is None or draft.visibility is UNSET):
+            if visibility is None:
                 record.visibility = meet(frozenset([parent.visibility for parent in inputs]))
         return record
 
     def _payload(self, obj: object) -> tuple[BaseModel, Record | None]:
-        """Give the private snapshot of what is to be published, and the envelope that an Artifact brings along."""
-        if isinstance(obj, BaseModel):
-            return snapshot(obj), None
+        """Give the private snapshot of what is no model, and the envelope that an Artifact brings along."""
         if isinstance(obj, Artifact):
             return obj.record.snapshot, obj.record
         if isinstance(obj, Mapping):
@@ -206,8 +207,8 @@ class Spine:
 
     async def publish(
         self, records: list[Record], *, without: str | None = None, direct: Direct | None = None
-    ) -> Committed:
-        """Commit what came from outside or from inside a running agent; returns when it is durable."""
+    ) -> Sequence[Record]:
+        """Commit what came from outside or from inside a running agent; gives it as stored when it is durable."""
         asked = len(records)
         offers = self.route(records, without=without)
         if len(records) > asked:  # what was rejected: a repeat (P4) had its Failure when it first came
@@ -229,8 +230,7 @@ class Spine:
                 raise PublishError(str(error)) from error
         if self.on_published is not None:
             await self.on_published(committed.records)
-        committed.records = committed.records[:asked]
-        return committed
+        return committed.records[:asked]
 
     async def settle(self, commit: Commit) -> Committed:
         """Commit for an activation; a store that stumbles is asked again, as the same commit changes nothing twice."""
@@ -311,15 +311,12 @@ def _descend(record: Record, activation: Activation) -> Sequence[Record]:
     return activation.inputs
 
 
-def _inherit(record: Record, draft: Record, envelope: Envelope) -> None:
-    """Take from a draft what the caller did not say."""
-    if envelope.visibility is None and draft.visibility is not UNSET:
-        record.visibility = draft.visibility
-    record.tags = envelope.tags or draft.tags
-    record.partition_key = envelope.partition_key or draft.partition_key
-    record.produced_by = draft.produced_by
-    if draft.sequence:
-        record.parents, record.depth, record.activation_id = draft.parents, draft.depth, draft.activation_id
+def _check_envelope(words: Iterable[tuple[str, object]], visibility: object) -> None:
+    for name, word in words:
+        if word is not None and not isinstance(word, str):
+            raise PublishError(f"{name}= takes text, not {word!r}")
+    if visibility is not None and not isinstance(visibility, Visibility):
+        raise PublishError(f"visibility= takes a Visibility, not {visibility!r}")
 
 
 def _ignore(_: object) -> None:

@@ -173,7 +173,9 @@ class Scheduler:
                 task.cancel()
             await self._wait(left, patience)
         self._settler.end_waits(self._settler.results, ClosedError("the Flock was closed before the agent was done"))
-        return sorted({lease.activation.agent for task, lease in self._tasks.items() if not task.done() and task is not me})
+        return sorted(
+            {lease.activation.agent for task, lease in self._tasks.items() if not task.done() and task is not me}
+        )
 
     async def _wait(self, tasks: Sequence[asyncio.Future[Any]], seconds: float) -> None:
         clock = self._spine.clock

@@ -75,9 +75,7 @@ class Signals:
     def tell(self, kind: EventKind, activation: Activation, **parts: Any) -> None:  # noqa: ANN401 - the parts of an Event
         """Tell what happened to an activation."""
         ids = tuple([record.id for record in activation.inputs])
-        self.emit(
-            kind, run=activation.run, agent=activation.agent, activation=activation.id, artifacts=ids, **parts
-        )
+        self.emit(kind, run=activation.run, agent=activation.agent, activation=activation.id, artifacts=ids, **parts)
 
     def hook_failed(self, hook: str, error: Exception, *, agent: str | None = None, run: str | None = None) -> None:
         """Record a hook, provider or score that raised, once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from flock.core.gates import Arrival, counters_of, flush, merge, reduce, slots_of
+from flock.core.gates import Arrival, counters_of, expired, flush, merge, reduce, slots_of
 from flock.model.collect import Batch, Gather, Hold
 from flock.model.events import Waiting, WaitReason
 from flock.model.ledger import BOARD, Offer, Target
@@ -54,7 +54,7 @@ class _Row:
 class Collector:
     """All that one subscription holds in one scope (a run or the board)."""
 
-    __slots__ = ("_arrivals", "_position", "_rows", "due", "scope", "target")
+    __slots__ = ("_arrivals", "_position", "_rows", "_window", "due", "scope", "target")
 
     def __init__(self, target: Target, scope: str) -> None:
         """Start empty."""
@@ -62,6 +62,9 @@ class Collector:
         self.scope = scope
         self.due: float | None = None  # when the store looks in again
         self._position = 0
+        first = target.stages[0]
+        windowed = isinstance(first, Gather) and (first.within is not None or first.last is not None)
+        self._window = first if windowed and isinstance(first, Gather) else None
         self._rows: list[dict[str, _Row]] = [{} for _ in target.stages]
         self._arrivals: deque[tuple[Arrival, str]] = deque()  # of a windowed first stage, oldest first
 
@@ -74,30 +77,32 @@ class Collector:
         self._position += 1
         arrival = Arrival(now, self._position, ((offer.record,),))
         due = self._feed(self._row(0, offer.key), offer.slot, arrival, now, changes)
-        first = self.target.stages[0]
-        if isinstance(first, Gather) and (first.within is not None or first.last is not None):
-            self._arrivals.append((arrival, offer.key))
-            return self.expire(now, changes)
-        return due
+        window = self._window
+        if window is None:
+            return due
+        self._arrivals.append((arrival, offer.key))
+        oldest = self._sweep(window, now, changes)
+        return due if oldest is None else oldest if due is None else min(due, oldest)
 
     def expire(self, now: float, changes: Changes) -> float | None:
         """Do what time has made due; gives when it is next due."""
         dues = [self._touch(rows[""], now, changes) for rows in self._rows if "" in rows]
-        spec = self.target.stages[0]
-        while self._arrivals and isinstance(spec, Gather):
-            arrival, key = self._arrivals[0]
-            row = self._rows[0].get(key)
-            if row is not None and _holds(row, arrival):
-                gone = (spec.within is not None and arrival.at + spec.within <= now) or (
-                    spec.last is not None and self._position - arrival.position > spec.last
-                )
-                if not gone:
-                    if spec.within is not None:
-                        dues.append(arrival.at + spec.within)
-                    break
-                self._touch(row, now, changes)
-            self._arrivals.popleft()
+        if self._window is not None:
+            dues.append(self._sweep(self._window, now, changes))
         return min([due for due in dues if due is not None], default=None)
+
+    def _sweep(self, spec: Gather, now: float, changes: Changes) -> float | None:
+        """Give up what has waited longer than the window; gives when the oldest that is left will have."""
+        arrivals, rows = self._arrivals, self._rows[0]
+        while arrivals:
+            arrival, key = arrivals[0]
+            row = rows.get(key)
+            if row is not None and _holds(row, arrival):
+                if not expired(spec, arrival, self._position, now):
+                    return None if spec.within is None else arrival.at + spec.within
+                self._touch(row, now, changes)
+            arrivals.popleft()
+        return None
 
     def flush(self, now: float, changes: Changes) -> None:
         """Fire partial batches."""
@@ -184,7 +189,8 @@ class Collector:
         for counts in step.fire:
             taken = [_take(row, slot, count) for slot, count in enumerate(counts)]
             groups = merge(row.spec, taken)
-            _count(row, taken[0], -1, changes)
+            if row.timed:
+                _count(row, taken[0], -1, changes)
             if row.stage + 1 == len(self._rows):
                 changes.fired.append(Fired(self.target, groups))
             else:
@@ -231,7 +237,10 @@ def _count(row: _Row, items: Iterable[Arrival], sign: int, changes: Changes) -> 
 
 
 def _holds(row: _Row, arrival: Arrival) -> bool:
-    return any(queue and queue[0].position == arrival.position for queue in row.slots)
+    for queue in row.slots:
+        if queue and queue[0] is arrival:
+            return True
+    return False
 
 
 def _records(row: _Row) -> Iterator[Record]:
@@ -244,7 +253,10 @@ def _runs(item: Arrival) -> set[str]:
 
 def _take(row: _Row, slot: int, count: int) -> list[Arrival]:
     queue = row.slots[slot]
-    taken = list(queue[:count])
+    if count == len(queue):
+        row.slots[slot] = []
+        return queue
+    taken = queue[:count]
     del queue[:count]
     return taken
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from flock.model.ledger import Activation, Lease, State
 
@@ -82,10 +82,12 @@ class Queues:
         self._by_agent[agent].running -= 1
         self._freed.append(agent)
 
-    def settle_down(self, limits: Mapping[str, int] | None) -> list[Lease]:
+    def settle_down(self, limits: Mapping[str, int] | None) -> Sequence[Lease]:
         """End a step: lease what it made ready, and what it made room for, as far as the limits allow."""
-        leases: list[Lease] = []
         fresh, queues = self._fresh, self._by_agent
+        if not fresh and not self._freed:
+            return ()
+        leases: list[Lease] = []
         if len(fresh) > 1:
             fresh.sort(key=urgency)
         for activation in fresh:
