@@ -8,6 +8,7 @@ import itertools
 import types
 import typing
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
@@ -131,9 +132,10 @@ def declare(builder: AgentBuilder, fn: Callable[..., Any]) -> tuple[Parameter, .
         group = _output(declared.name, returns)
         outputs = () if group is None else (group,)
     description = declared.description or (inspect.getdoc(fn) or "").partition("\n")[0]
-    builder.complete(
-        parameters, description=description, subscriptions=subscriptions, outputs=outputs, streams=is_stream(fn)
+    builder.declared = replace(
+        declared, description=description, subscriptions=subscriptions, outputs=outputs, streams=is_stream(fn)
     )
+    builder.parameters, builder.names = parameters, {}
     return parameters
 
 
