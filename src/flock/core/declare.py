@@ -113,7 +113,7 @@ class AgentBuilder:
     def calls(self, fn: Callable[..., Any]) -> Self:
         """Make a function the engine."""
         _take(fn, callable(fn), "calls(...) takes a function")
-        self._open().function, self.names = fn, _caller_names()
+        self._open().function, self.names, self.parameters = fn, _caller_names(), None
         return self
 
     def with_engines(self, *engines: Engine) -> Self:
