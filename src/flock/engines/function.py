@@ -47,17 +47,16 @@ class FunctionEngine(Engine):
         self._parameters = parameters
         self._on_loop = is_async(fn)
         self._streams = is_stream(fn)
-        kinds = tuple(p.kind for p in parameters)
-        one = kinds == ("model",) and not parameters[0].optional and not parameters[0].keyword
-        self._one_model = one and not self._streams
-        self._types = parameters[0].types if parameters else ()
+        kinds = [(p.kind, p.optional, p.keyword) for p in parameters]
+        plain = kinds == [("model", False, False)] and self._on_loop and not self._streams
+        self._only = parameters[0].types if plain else None  # what its only argument may be
 
     @override
     async def evaluate(self, agent: AgentInfo, ctx: Context, inputs: EvalInputs, output_group: OutputGroup) -> Any:
         """Fill the parameters and call."""
-        if self._one_model and len(inputs.artifacts) == 1:
+        if self._only is not None and len(inputs.artifacts) == 1:
             payload = inputs.artifacts[0].payload
-            if self._on_loop and isinstance(payload, self._types):
+            if isinstance(payload, self._only):
                 return await self._fn(payload)
         args, kwargs = self._fill(ctx, inputs)
         if self._streams:
@@ -100,8 +99,7 @@ class FunctionEngine(Engine):
         if parameter.optional:
             return None
         wanted = " | ".join(kind.__name__ for kind in parameter.types)
-        message = f"{self.name}() has no input for its parameter {parameter.name!r} ({wanted})"
-        raise FlockError(message)
+        raise FlockError(f"{self.name}() has no input for its parameter {parameter.name!r} ({wanted})")
 
 
 def _whole(result: Any) -> Any:  # noqa: ANN401 - what the function gives
@@ -193,8 +191,7 @@ def _parameters(agent: str, fn: Callable[..., Any], hints: dict[str, Any]) -> It
         raise ConfigurationError(message)
     for parameter in signature.parameters.values():
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
-            message = f"agent {agent!r}: {name_of(fn)}() can't take *args or **kwargs"
-            raise ConfigurationError(message)
+            raise ConfigurationError(f"agent {agent!r}: {name_of(fn)}() can't take *args or **kwargs")
         keyword = parameter.kind is parameter.KEYWORD_ONLY
         if parameter.name in hints:
             found = _parameter(parameter.name, hints[parameter.name], keyword=keyword)
@@ -303,8 +300,7 @@ def _check_returns(agent: Agent, hint: Any) -> None:  # noqa: ANN401 - an annota
     if not returned or any(issubclass(a, b) or issubclass(b, a) for a in returned for b in declared):
         return
     gives, takes = (", ".join(kind.__name__ for kind in kinds) for kinds in (returned, declared))
-    message = f"agent {agent.name!r} returns {gives}, but publishes({takes}) does not cover it"
-    raise ConfigurationError(message)
+    raise ConfigurationError(f"agent {agent.name!r} returns {gives}, but publishes({takes}) does not cover it")
 
 
 def _output(agent: str, hint: Any) -> OutputGroup | None:  # noqa: ANN401 - an annotation
