@@ -105,7 +105,12 @@ class Flock:
         evaluator = Evaluator(self._clock, self._signals, metrics)
         settler = Settler(self._spine)
         self._executor = Executor(
-            self._spine, settler, evaluator, self.component_runner, handle, limits
+            spine=self._spine,
+            settler=settler,
+            evaluator=evaluator,
+            components=self.component_runner,
+            board=handle,
+            limits=limits,
         )
         self.scheduler = Scheduler(self._spine, self._executor, settler)
         self.lifecycle = LifecycleManager(self._spine, self.scheduler)

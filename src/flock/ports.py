@@ -1,5 +1,8 @@
 """The contracts between the core and what surrounds it."""
 
+# A protocol's method is its signature and what it promises. mypy looks at what the other functions here return.
+# pyright: reportReturnType=false
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -88,15 +91,12 @@ class BoardHandle(Protocol):
     @property
     def store(self) -> Reads:
         """Read the board."""
-        ...
 
     async def publish(self, obj: object, **envelope: Any) -> Artifact:  # noqa: ANN401 - see Flock.publish
         """Publish one object."""
-        ...
 
     async def cancel(self, correlation_id: str) -> int:
         """Cancel a run."""
-        ...
 
 
 class OrchestratorComponent:
@@ -143,22 +143,18 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Give the time."""
-        ...
 
     def advance_to(self, at_least: float) -> None:
         """Never be behind this time again: a store's last commit."""
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Handle:
         """Call back on the running loop when the time has come."""
-        ...
 
     def new_id(self) -> str:
         """Give an id that no one else has."""
-        ...
 
     def random(self) -> float:
         """Give a number from 0 up to 1."""
-        ...
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -180,82 +176,63 @@ class Store(Protocol):
     @property
     def forgets(self) -> bool:
         """True when what is left ends with this process."""
-        ...
 
     async def open(self, clock: Clock) -> ledger.Committed:
         """Migrate and recover; gives the clock the time of the last commit. The answer's `due` is when to tick."""
-        ...
 
     async def close(self) -> None:
         """Release what is open; calling it twice is fine."""
 
     async def commit(self, commit: ledger.Commit) -> ledger.Committed:
         """Do one atomic, idempotent step; raises Stale, Backpressure, RunCancelledError, PublishError, StoreError."""
-        ...
 
     async def claim(self, limits: Mapping[str, int], most: int) -> Sequence[ledger.Lease]:
         """Lease ready activations of these agents: highest priority, then oldest; never more than an agent's limit."""
-        ...
 
     async def release(self, lease: ledger.Lease) -> ledger.Committed:
         """Give an activation back: ready again, the attempt is not counted."""
-        ...
 
     async def tick(self, limits: Mapping[str, int]) -> ledger.Committed:
         """Do all that is due: expired joins, batches, delayed work and offers, leases that ran out."""
-        ...
 
     async def flush(self, run: str | None, limits: Mapping[str, int]) -> ledger.Committed:
         """Fire partial batches of a run, or of all."""
-        ...
 
     async def cancel(self, *, run: str | None = None, activation: str | None = None) -> ledger.Withdrawn:
         """End a run for good, or one activation: open ones are cancelled, what the run holds in collectors goes."""
-        ...
 
     def wakeups(self) -> AsyncIterator[object] | None:
         """Give hints that other processes changed something; None when no other process can."""
 
     async def work(self, run: str | None = None) -> int:
         """Count, at no cost, what has to end before a run or the board is idle: open activations and timed batches."""
-        ...
 
     async def progress(self, run: str | None = None) -> ledger.Progress:
         """Give one consistent snapshot of a run or of the board."""
-        ...
 
     async def waiting(self, run: str | None = None) -> Sequence[Waiting]:
         """Say what waits in collectors, and what is delayed."""
-        ...
 
     async def get(self, ids: Sequence[str]) -> Sequence[Record]:
         """Give the records of these ids that exist, in the order asked."""
-        ...
 
     async def query(self, query: ledger.Query) -> Sequence[Record]:
         """Give matching records in board order."""
-        ...
 
     async def follow(self, since: int, most: int) -> Sequence[Record]:
         """Give the next records after a sequence, none missed."""
-        ...
 
     async def children(self, ids: Sequence[str]) -> Sequence[Record]:
         """Give the records that name one of these as a parent."""
-        ...
 
     async def consumptions(self, id: str) -> Sequence[ledger.Consumption]:
         """Say which activations had this artifact as an input."""
-        ...
 
     async def activation(self, id: str) -> ledger.Activation | None:
         """Give an activation as it stands; None when it is not known (any more)."""
-        ...
 
     async def timers(self) -> Mapping[str, ledger.TimerState]:
         """Say where each agent's schedule stands."""
-        ...
 
     async def runs(self) -> Sequence[str]:
         """Name the runs that the board knows, oldest first."""
-        ...

@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 from pydantic import BaseModel
 
-from flock import ConfigurationError, Context, Event, Flock
+from flock import ConfigurationError, Context, Event, Flock, agent
 from flock.testing.clock import FakeClock
 
 
@@ -397,6 +397,23 @@ async def test_p16_sync_bodies_run_in_the_flocks_own_threads() -> None:
         await flock.run_until_idle()
         assert len(names) == 1
         assert names[0].startswith("flock bakery")
+
+
+async def test_p16_agents_that_several_flocks_include_run_in_the_threads_of_each() -> None:
+    names: list[str] = []
+
+    @agent
+    def pack(order: Order) -> Parcel:
+        names.append(threading.current_thread().name)
+        return Parcel()
+
+    stamp = agent("stamp").calls(pack)
+    for name in ("bakery", "brewery"):
+        async with Flock(name=name) as flock:
+            flock.include(pack, stamp)
+            await flock.publish(Order())
+            assert (await flock.run_until_idle()).succeeded == 2
+    assert [name.rpartition("-")[0] for name in names] == ["flock bakery"] * 2 + ["flock brewery"] * 2
 
 
 async def test_p16_the_slots_bound_how_many_threads_run() -> None:

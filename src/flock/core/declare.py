@@ -78,9 +78,8 @@ class AgentBuilder:
     ) -> Self:
         """Add one subscription: all these types (repeat one for counts)."""
         if semantic_match is not None:
-            raise ConfigurationError(
-                "semantic_match needs an embedding model, which this version does not have: use where="
-            )
+            message = "semantic_match needs an embedding model, which this version does not have: use where="
+            raise ConfigurationError(message)
         whole = isinstance(priority, int) and not isinstance(priority, bool)
         subscription = Subscription.to(
             _models("consumes", types), where=_where(where), tags=_words("tags", tags),
@@ -105,29 +104,24 @@ class AgentBuilder:
         known = visibility is None or isinstance(visibility, Visibility) or callable(visibility)
         _take(visibility, known, "visibility= takes a Visibility or a function of a payload")
         group = OutputGroup(
-            types=_models("publishes", types),
-            fan_out=None if fan_out is None else FanOut.of(fan_out),
-            where=_where(where),
-            validate=tuple(_checks(validate)),
-            visibility=visibility,
-            tags=_words("tags", tags),
+            types=_models("publishes", types), fan_out=None if fan_out is None else FanOut.of(fan_out),
+            where=_where(where), validate=tuple(_checks(validate)), visibility=visibility, tags=_words("tags", tags),
             description=description,
-        )
+        )  # fmt: skip
         return self._set(outputs=(*self.declared.outputs, group))
 
     def calls(self, fn: Callable[..., Any]) -> Self:
         """Make a function the engine."""
         _take(fn, callable(fn), "calls(...) takes a function")
-        self._open().function, self.names = fn, _caller_names()
+        self._open().function, self.names, self.parameters = fn, _caller_names(), None
         return self
 
     def with_engines(self, *engines: Engine) -> Self:
         """Make a chain: each engine's outputs are the next one's inputs."""
         for engine in engines:
             if not callable(getattr(engine, "evaluate", None)):
-                raise ConfigurationError(
-                    f"{engine!r} is no engine: it has no evaluate(agent, ctx, inputs, output_group)"
-                )
+                message = f"{engine!r} is no engine: it has no evaluate(agent, ctx, inputs, output_group)"
+                raise ConfigurationError(message)
         self._open().engines = engines
         return self
 
@@ -217,11 +211,6 @@ class AgentBuilder:
         """Offer functions to engines that can call tools."""
         return self._set(tools=fns)
 
-    def complete(self, parameters: tuple[Any, ...], **parts: Any) -> None:  # noqa: ANN401 - what an Agent has
-        """Say what the annotations of the function have said; they are read once."""
-        self._set(**parts)
-        self.parameters, self.names = parameters, {}
-
     def freeze(self, engines: Iterable[object]) -> Agent:
         """Make the agent with these engines; every change from now on raises ConfigurationError."""
         agent = settle(self.declared, engines)
@@ -230,10 +219,8 @@ class AgentBuilder:
 
     def _open(self) -> Self:
         if self._frozen:
-            name = self.declared.name
-            raise ConfigurationError(
-                f"agent {name!r} is registered: declare everything before the Flock's next operation"
-            )
+            why = "is registered: declare everything before the Flock's next operation"
+            raise ConfigurationError(f"agent {self.declared.name!r} {why}")
         return self
 
     def _set(self, **parts: Any) -> Self:  # noqa: ANN401 - what an Agent has
@@ -312,7 +299,8 @@ def _where(value: object) -> Predicate | None:
 
 
 def _checks(value: object) -> Iterator[tuple[Predicate, str]]:
-    for each in [] if value is None else [value] if isinstance(value, tuple) else members(value):
+    several: list[object] = [] if value is None else [value] if isinstance(value, tuple) else members(value)
+    for each in several:
         check, *text = members(each) or [None]
         pair = callable(check) and len(text) <= 1
         _take(each, pair, "validate= takes functions of a payload or (function, message) pairs")

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 from flock.core import match
+from flock.core.agent import Agent
+from flock.core.declare import AgentBuilder
+from flock.core.lifecycle import LifecycleManager
+from flock.core.publish import Spine
+from flock.core.schedule import Scheduler
+from flock.model.artifact import Record
 from flock.model.errors import ConfigurationError
 from flock.model.ledger import Commit, Offer, Query
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from flock.core.agent import Agent
-    from flock.core.declare import AgentBuilder
-    from flock.core.lifecycle import LifecycleManager
-    from flock.core.publish import Spine
-    from flock.core.schedule import Scheduler
-    from flock.model.artifact import Record
+Choice = Callable[[AgentBuilder], Iterable[object]]
 
 
 class Registrar:
     """Reserves names at once, makes agents at the Flock's next operation, and starts what they need on the loop."""
 
-    def __init__(
-        self,
-        spine: Spine,
-        scheduler: Scheduler,
-        lifecycle: LifecycleManager,
-        engines: Callable[[AgentBuilder], Iterable[object]],
-    ) -> None:
+    def __init__(self, spine: Spine, scheduler: Scheduler, lifecycle: LifecycleManager, engines: Choice) -> None:
         """`engines` chooses those of a declaration; it raises ConfigurationError when it can't."""
         self._spine = spine
         self._scheduler = scheduler
@@ -40,9 +32,7 @@ class Registrar:
     def reserve(self, builder: AgentBuilder) -> AgentBuilder:
         """Keep a name for a declaration; raises ConfigurationError when it is taken."""
         name = builder.declared.name
-        if self.pending.get(name) is builder:
-            return builder
-        if name in self.pending or name in self._spine.roster.agents:
+        if self.pending.get(name, builder) is not builder or name in self._spine.roster.agents:
             raise ConfigurationError(f"there is an agent named {name!r} already")
         self.pending[name] = builder
         return builder

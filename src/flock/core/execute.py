@@ -49,6 +49,7 @@ class Executor:
 
     def __init__(
         self,
+        *,
         spine: Spine,
         settler: Settler,
         evaluator: Evaluator,
@@ -168,6 +169,7 @@ class Executor:
         if self._components.components and await self._held_back(desk.agent, lease, acting.ctx):
             return
         self._check_limits(activation)
+        outputs: Sequence[Record]
         if desk.agent.streams:
             outputs = await self._stream(acting)
             await self._commit(acting, [], _DONE)
@@ -274,7 +276,9 @@ class Executor:
         agent = activation.agent
         if group.fan_out is not None and counted:
             check_counts(items, agent, group)
-        records, left_out = records_of(items, group, activation, self._clock, slot, self._metrics.traceparent())
+        records, left_out = records_of(
+            items, group, activation, self._clock, slot=slot, trace=self._metrics.traceparent()
+        )
         for kind in left_out:
             reason = f"output {kind} did not pass publishes(where=...)"
             self._signals.dropped("dropped", reason, agent=agent, run=activation.run, activation=activation.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import operator
 import uuid
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol, cast
@@ -79,7 +80,7 @@ def _gather(spec: Gather, row: Row, slot: int | None, position: int, now: float)
     fire: tuple[Counts, ...] = ()
     if slot is not None:
         left[slot] += 1
-        if all([have >= need for have, need in zip(left, spec.need, strict=True)]):
+        if all(map(operator.ge, left, spec.need)):
             fire = (spec.need,)
             left = [have - need for have, need in zip(left, spec.need, strict=True)]
     if spec.within is None:

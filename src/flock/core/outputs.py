@@ -53,7 +53,7 @@ def result_of(result: object, agent: object) -> EvalResult:
 
 
 def records_of(
-    items: Iterable[Item], group: OutputGroup, activation: Activation, clock: Clock, slot: int, trace: str | None
+    items: Iterable[Item], group: OutputGroup, activation: Activation, clock: Clock, *, slot: int, trace: str | None
 ) -> tuple[list[Record], list[str]]:
     """Make records of outputs, slots from the given one on; names the types that the group's `where` left out.
 
@@ -65,8 +65,7 @@ def records_of(
     parents, partition_key = _origin(inputs)
     plainly_public = group.visibility is None and len(inputs) == 1 and inputs[0].visibility is PUBLIC
     for item in items:
-        draft = item.record if isinstance(item, Artifact) else None
-        payload = item if draft is None else draft.snapshot
+        payload, draft = (item.record.snapshot, item.record) if isinstance(item, Artifact) else (item, None)
         kind = type(payload)
         if group.validate or kind not in group.types:
             _check(payload, agent, group)

@@ -216,21 +216,23 @@ class Spine:
             records[asked:] = [failure for failure in records[asked:] if known.isdisjoint(failure.parents)]
             offers = [offer for offer in offers if offer.record in records]
         commit = Commit(records, offers, (), direct, None, None, self.roster.limits)
-        if self.max_pending is not None and acting(self) is None:
-            commit.max_pending = self.max_pending
+        try:
+            committed = await (self._commit(commit) if self.max_pending is None else self._when_room(commit))
+        except RunCancelledError as error:
+            raise PublishError(str(error)) from error
+        if self.on_published is not None:
+            await self.on_published(committed.records)
+        return committed.records[:asked]
+
+    async def _when_room(self, commit: Commit) -> Committed:
+        commit.max_pending = self.max_pending if acting(self) is None else None
         while True:
             try:
-                committed = await self._commit(commit)
-                break
+                return await self._commit(commit)
             except Backpressure:
                 await self.signals.room.wait()
                 if self.closed:
                     raise ClosedError("the Flock was closed before there was room to publish") from None
-            except RunCancelledError as error:
-                raise PublishError(str(error)) from error
-        if self.on_published is not None:
-            await self.on_published(committed.records)
-        return committed.records[:asked]
 
     async def settle(self, commit: Commit) -> Committed:
         """Commit for an activation; a store that stumbles is asked again, as the same commit changes nothing twice."""

@@ -26,7 +26,7 @@ logger = logging.getLogger("flock")
 
 
 class Settler:
-    """Ends attempts and tells everybody, above all who waits for an activation; `on_abandon` is set by who schedules."""
+    """Ends attempts and tells everybody, above all who waits for one; `on_abandon` is set by who schedules."""
 
     def __init__(self, spine: Spine) -> None:
         """Settle through this spine."""

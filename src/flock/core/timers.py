@@ -58,22 +58,18 @@ def next_fire(spec: ScheduleSpec, *, started: float, previous: float | None, ite
     """
     if spec.max_repeats is not None and iteration >= spec.max_repeats:
         return None
+    found: tuple[float, int] | None
     match spec.plan:
         case Every() as plan:
-            slot, skipped = _every(plan, started, previous, now)
+            found = _every(plan, started, previous, now)
         case Once(moment=moment):
             due = _instant(moment, spec.zone) if moment.utcoffset() is None else moment.timestamp()
-            if previous is not None or due < started - GRACE:
-                return None
-            slot, skipped = due, 0
+            found = (due, 0) if previous is None and due >= started - GRACE else None
         case Daily() | Cron() as plan:
             found = _latest(plan, spec.zone, started if previous is None else previous, now)
-            if found is None:
-                return None
-            slot, skipped = found
         case _:
             assert_never(spec.plan)
-    return Fire(fire_time=slot, iteration=iteration, skipped=skipped)
+    return None if found is None else Fire(fire_time=found[0], iteration=iteration, skipped=found[1])
 
 
 def _every(plan: Every, started: float, previous: float | None, now: float) -> tuple[float, int]:

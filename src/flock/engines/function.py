@@ -8,6 +8,7 @@ import itertools
 import types
 import typing
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
@@ -66,12 +67,14 @@ class FunctionEngine(Engine):
     def _with_copies(self, activation: Activation) -> Awaitable[Any]:
         """Call with copies of the inputs' payloads."""
         inputs = activation.inputs
+        called: Awaitable[Any]
         if len(inputs) == 1 and isinstance(inputs[0].snapshot, self._only):
-            called: Awaitable[Any] = self._fn(private_copy(inputs[0].snapshot))
+            called = self._fn(private_copy(inputs[0].snapshot))
             return called
         payloads = [private_copy(record.snapshot) for record in inputs if self._models]
         groups = [tuple([private_copy(each.snapshot) for each in group]) for group in activation.groups if self._tuples]
-        return self._call(payloads, groups)
+        called = self._call(payloads, groups)
+        return called
 
     def _call(
         self,
@@ -145,9 +148,10 @@ def declare(builder: AgentBuilder, fn: Callable[..., Any]) -> tuple[Parameter, .
         group = _output(declared.name, returns)
         outputs = () if group is None else (group,)
     description = declared.description or (inspect.getdoc(fn) or "").partition("\n")[0]
-    builder.complete(
-        parameters, description=description, subscriptions=subscriptions, outputs=outputs, streams=is_stream(fn)
+    builder.declared = replace(
+        declared, description=description, subscriptions=subscriptions, outputs=outputs, streams=is_stream(fn)
     )
+    builder.parameters, builder.names = parameters, {}
     return parameters
 
 
@@ -205,8 +209,7 @@ def _parameters(agent: str, fn: Callable[..., Any], hints: dict[str, Any]) -> It
         raise ConfigurationError(message)
     for parameter in signature.parameters.values():
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
-            message = f"agent {agent!r}: {name_of(fn)}() can't take *args or **kwargs"
-            raise ConfigurationError(message)
+            raise ConfigurationError(f"agent {agent!r}: {name_of(fn)}() can't take *args or **kwargs")
         keyword = parameter.kind is parameter.KEYWORD_ONLY
         if parameter.name in hints:
             found = _parameter(parameter.name, hints[parameter.name], keyword=keyword)
@@ -315,8 +318,7 @@ def _check_returns(agent: Agent, hint: Any) -> None:  # noqa: ANN401 - an annota
     if not returned or any(issubclass(a, b) or issubclass(b, a) for a in returned for b in declared):
         return
     gives, takes = (", ".join(kind.__name__ for kind in kinds) for kinds in (returned, declared))
-    message = f"agent {agent.name!r} returns {gives}, but publishes({takes}) does not cover it"
-    raise ConfigurationError(message)
+    raise ConfigurationError(f"agent {agent.name!r} returns {gives}, but publishes({takes}) does not cover it")
 
 
 def _output(agent: str, hint: Any) -> OutputGroup | None:  # noqa: ANN401 - an annotation

@@ -80,13 +80,6 @@ def loaded_type(name: str) -> type[BaseModel]:
     raise PublishError(message)
 
 
-def _all_atoms(items: list[object]) -> bool:
-    for item in items:
-        if type(item) not in _ATOMS:
-            return False
-    return True
-
-
 def private_copy(model: M) -> M:
     """Give a copy of a model that shares nothing mutable with it."""
     copy: M = copier(type(model))(model)
@@ -99,7 +92,7 @@ def copy_value(value: Any) -> Any:  # noqa: ANN401 - payload fields can hold any
     if kind in _ATOMS:
         return value
     if kind is list:
-        return [item if type(item) in _ATOMS else copy_value(item) for item in value]
+        return value[:] if _ATOMS.issuperset(map(type, value)) else [copy_value(item) for item in value]
     if kind is dict:
         return {copy_value(key): copy_value(item) for key, item in value.items()}
     if kind is tuple:
@@ -125,7 +118,7 @@ def _plain_copier(cls: type[BaseModel]) -> Callable[[BaseModel], BaseModel]:
         values = model.__dict__.copy()
         for name, value in values.items():
             if type(value) not in _ATOMS:
-                values[name] = value[:] if type(value) is list and _all_atoms(value) else copy_value(value)
+                values[name] = copy_value(value)
         twin = _new(cls)
         set_dict(twin, values)
         given = model.__pydantic_fields_set__

@@ -66,7 +66,7 @@ class Collector:
         windowed = isinstance(first, Gather) and (first.within is not None or first.last is not None)
         self._window = first if windowed and isinstance(first, Gather) else None
         self._rows: list[dict[str, _Row]] = [{} for _ in target.stages]
-        self._arrivals: deque[tuple[Arrival, str]] = deque()  # of a windowed first stage, oldest first
+        self._arrivals: deque[tuple[Arrival, str, int]] = deque()  # of a windowed first stage, oldest first
 
     def offer(self, offer: Offer, now: float, changes: Changes) -> float | None:
         """Take one match in; gives when this collector is next due."""
@@ -80,7 +80,7 @@ class Collector:
         window = self._window
         if window is None:
             return due
-        self._arrivals.append((arrival, offer.key))
+        self._arrivals.append((arrival, offer.key, offer.slot))
         oldest = self._sweep(window, now, changes)
         return due if oldest is None else oldest if due is None else min(due, oldest)
 
@@ -95,9 +95,9 @@ class Collector:
         """Give up what has waited longer than the window; gives when the oldest that is left will have."""
         arrivals, rows = self._arrivals, self._rows[0]
         while arrivals:
-            arrival, key = arrivals[0]
+            arrival, key, slot = arrivals[0]
             row = rows.get(key)
-            if row is not None and _holds(row, arrival):
+            if row is not None and row.slots[slot] and row.slots[slot][0] is arrival:
                 if not expired(spec, arrival, self._position, now):
                     return None if spec.within is None else arrival.at + spec.within
                 self._touch(row, now, changes)
@@ -234,13 +234,6 @@ class Collectors:
 def _count(row: _Row, items: Iterable[Arrival], sign: int, changes: Changes) -> None:
     if row.timed:
         changes.timed += [(run, sign) for item in items for run in _runs(item)]
-
-
-def _holds(row: _Row, arrival: Arrival) -> bool:
-    for queue in row.slots:
-        if queue and queue[0] is arrival:
-            return True
-    return False
 
 
 def _records(row: _Row) -> Iterator[Record]:

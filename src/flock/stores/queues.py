@@ -84,10 +84,21 @@ class Queues:
 
     def settle_down(self, limits: Mapping[str, int] | None) -> Sequence[Lease]:
         """End a step: lease what it made ready, and what it made room for, as far as the limits allow."""
-        fresh, queues = self._fresh, self._by_agent
-        if not fresh and not self._freed:
+        if not self._fresh and not self._freed:
             return ()
+        limits = {} if limits is None else limits
+        leases = self._admit(limits)
+        for agent in self._freed:
+            queue = self._by_agent[agent]
+            if queue:
+                leases += queue.lease_up_to(limits.get(agent, 0))
+        self._freed.clear()
+        return leases
+
+    def _admit(self, limits: Mapping[str, int]) -> list[Lease]:
+        """Lease the fresh ones that need not wait, the most urgent first, and queue the others."""
         leases: list[Lease] = []
+        fresh, queues = self._fresh, self._by_agent
         if len(fresh) > 1:
             fresh.sort(key=urgency)
         for activation in fresh:
@@ -95,18 +106,12 @@ class Queues:
             queue = queues.get(agent)
             if queue is None:
                 queue = queues[agent] = Queue()
-            if limits is not None and not queue and queue.running < limits.get(agent, 0):
+            if not queue and queue.running < limits.get(agent, 0):
                 leases.append(queue.lease(activation))
             else:
                 queue.put(activation)
                 self._freed.append(agent)
         fresh.clear()
-        if limits is not None:
-            for agent in self._freed:
-                queue = queues[agent]
-                if queue:
-                    leases += queue.lease_up_to(limits.get(agent, 0))
-        self._freed.clear()
         return leases
 
     def claim(self, limits: Mapping[str, int]) -> list[Lease]:

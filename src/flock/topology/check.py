@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from typing_extensions import override
 
@@ -22,8 +21,7 @@ Kind = Literal[
 _ORDER = ("error", "warning", "info")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(NamedTuple):
     """One remark about how agents fit together. `message` says what to do; `agent` is None when it concerns several.
 
     An error can never work, a warning probably is a mistake, an info is good to know.
@@ -36,7 +34,7 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the finding as plain JSON data."""
-        return asdict(self)
+        return self._asdict()
 
     @override
     def __str__(self) -> str:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flock.core.agent import Agent, Subscription
 from flock.model.evaluation import Failure, OutputGroup
 from flock.topology.flow import Flow, Model, automatic, from_outside
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class Start(NamedTuple):
     """Which agents can fire, and the closed loops that need a first artifact of one of these types from outside."""
 
     fires: frozenset[str]

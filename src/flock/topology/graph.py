@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from flock.core.agent import Agent
 from flock.model.payload import type_name
@@ -17,8 +16,7 @@ _PLAIN = frozenset(" _,:/().-")
 _LIST = re.compile(r"\s*(\d+\.|-)\s")  # what Markdown takes for the start of a list
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class Node(NamedTuple):
     """An agent or a type. `id` is the same in every process; `note` is a schedule's words, or empty."""
 
     id: str
@@ -27,8 +25,7 @@ class Node:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edge:
+class Edge(NamedTuple):
     """What goes where: a type into an agent, an agent's output, or a subclass that counts as its base."""
 
     source: str
@@ -37,8 +34,7 @@ class Edge:
     label: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Graph:
+class Graph(NamedTuple):
     """A drawing of agents and types, the same every time: in order of declaration."""
 
     nodes: tuple[Node, ...]
@@ -46,7 +42,7 @@ class Graph:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the graph as plain JSON data."""
-        return {"nodes": [asdict(node) for node in self.nodes], "edges": [asdict(edge) for edge in self.edges]}
+        return {"nodes": [node._asdict() for node in self.nodes], "edges": [edge._asdict() for edge in self.edges]}
 
     def json(self) -> str:
         """Give the graph as JSON text."""
