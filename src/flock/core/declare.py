@@ -224,7 +224,9 @@ class AgentBuilder:
         return self
 
     def _set(self, **parts: Any) -> Self:  # noqa: ANN401 - what an Agent has
-        self.declared = replace(self._open().declared, **parts)
+        declared = self._open().declared
+        for name, value in parts.items():
+            object.__setattr__(declared, name, value)  # this one is the builder's own: `settle` makes another
         return self
 
     @override
