@@ -18,7 +18,7 @@ from flock.core.clock import SystemClock
 from flock.core.components import ComponentRunner
 from flock.core.declare import AgentBuilder, declared_in
 from flock.core.execute import Limits
-from flock.core.home import Handle, Home
+from flock.core.home import Home
 from flock.core.publish import Envelope, Spine
 from flock.core.roster import Roster
 from flock.core.signals import EventStream, Signals
@@ -27,10 +27,11 @@ from flock.engines import function
 from flock.engines.choose import EngineChooser
 from flock.model.artifact import Artifact
 from flock.model.collect import positive
-from flock.model.errors import ConfigurationError, FlockError, PublishError
+from flock.model.errors import FlockError, PublishError
 from flock.model.events import RunReport, RunStatus
+from flock.model.ledger import Committed
 from flock.model.visibility import Visibility
-from flock.ports import Clock, Observer, OrchestratorComponent, Store
+from flock.ports import BoardHandle, Clock, Observer, OrchestratorComponent, Store
 from flock.stores.url import open_store
 from flock.sync import run_sync
 from flock.topology import Finding, Graph, check, graph
@@ -85,7 +86,7 @@ class Flock:
             max_activations=_limit("max_activations", max_activations),
             max_concurrency=_limit("max_concurrency", max_concurrency),
         )
-        board = Handle(lambda: self.store, self.publish, self.cancel)
+        board = BoardHandle(lambda: self.store, self.publish, self.cancel)
         self._home = Home(self._spine, self.component_runner, board, limits, EngineChooser(model))
         self._registrar = self._home.registrar
         self._waiter, self._caller = self._home.waiter, self._home.caller
@@ -102,13 +103,9 @@ class Flock:
         """Start declaring an agent by name, or make a function one: `@flock.agent`. It reserves its name at once."""
         if isinstance(name, str):
             return self._registrar.reserve(AgentBuilder(name))
-        builder = self._registrar.reserve(AgentBuilder(function.name_of(name)).calls(name))
-        try:
-            function.declare(builder.draft)
-        except ConfigurationError:
-            del self._registrar.pending[builder.draft.name]
-            raise
-        self._functions[name] = builder.draft.name
+        builder = AgentBuilder(function.name_of(name)).calls(name)
+        function.declare(builder.draft)
+        self._functions[name] = self._registrar.reserve(builder).draft.name
         return name
 
     def include(self, *sources: types.ModuleType | Callable[..., Any] | AgentBuilder) -> None:
@@ -169,8 +166,11 @@ class Flock:
         Raises PublishError for what is invalid or comes too late for a cancelled run; nothing is stored then. The same
         `id` with the same content gives the stored artifact.
         """
+        if self._home.loop is not asyncio.get_running_loop() or self._registrar.waits or self._spine.closed:
+            await self._home.enter(publishing=True)
         envelope = Envelope(id, correlation_id, partition_key, _tags(tags), visibility)
-        return (await self._home.publish([(obj, envelope)]))[0]
+        committed = await self._spine.publish([self._spine.record(obj, envelope)])
+        return Artifact.of(committed.records[0])
 
     async def publish_many(
         self,
@@ -183,12 +183,17 @@ class Flock:
         visibility: Visibility | None = None,
     ) -> list[Artifact]:
         """Put several objects on the board in one commit: all or nothing. `id` takes one id per object."""
+        await self._home.enter(publishing=True)
         several, labels = list(objs), _tags(tags)
         ids: Sequence[str | None] = [None] * len(several) if id is None else list(id)
         if len(ids) != len(several) or isinstance(id, str):
             raise PublishError(f"publish_many takes one id per object: {len(several)} objects, {len(ids)} ids")
-        envelopes = [Envelope(each, correlation_id, partition_key, labels, visibility) for each in ids]
-        return await self._home.publish(list(zip(several, envelopes, strict=True)))
+        records = [
+            self._spine.record(obj, Envelope(each, correlation_id, partition_key, labels, visibility))
+            for obj, each in zip(several, ids, strict=True)
+        ]
+        committed = await self._spine.publish(records) if records else Committed()
+        return [Artifact.of(record) for record in committed.records]
 
     # ---- direct use
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from flock.core.roster import Catalog
 from flock.model.artifact import Artifact, Record
+from flock.model.context import Lineage
 from flock.model.errors import VisibilityError
 from flock.model.ledger import Consumption, Query
 from flock.model.payload import members
@@ -16,14 +17,6 @@ from flock.model.visibility import PUBLIC, Identity
 from flock.ports import Clock, Store
 
 M = TypeVar("M", bound=BaseModel)
-
-
-class Lineage(NamedTuple):
-    """Why an artifact exists and what came of it; both in board order, without the artifact itself."""
-
-    artifact: Artifact
-    ancestors: tuple[Artifact, ...]
-    descendants: tuple[Artifact, ...]
 
 
 def sees(identity: Identity | None, record: Record, now: float) -> bool:
@@ -91,14 +84,9 @@ class BoardReader:
         own = await self.get(_id(artifact))
         if own is None:
             raise VisibilityError(f"there is no artifact {_id(artifact)!r} on this board for you")
-
-        async def parents(records: Iterable[Record]) -> Sequence[Record]:
-            return await self._store.get([parent for record in records for parent in record.parents])
-
-        async def children(records: Iterable[Record]) -> Sequence[Record]:
-            return await self._store.children([record.id for record in records])
-
-        return Lineage(own, tuple(await self._all(parents, own.record)), tuple(await self._all(children, own.record)))
+        up = await self._all(own.record, lambda edge: self._store.get([each for r in edge for each in r.parents]))
+        down = await self._all(own.record, lambda edge: self._store.children([record.id for record in edge]))
+        return Lineage(own, tuple(up), tuple(down))
 
     async def consumptions(self, artifact: Artifact | str) -> Sequence[Consumption]:
         """Say which activations had it as an input; nothing when it is not for you."""
@@ -110,7 +98,7 @@ class BoardReader:
         return await self._store.runs()
 
     async def _all(
-        self, step: Callable[[Iterable[Record]], Awaitable[Sequence[Record]]], own: Record
+        self, own: Record, step: Callable[[Iterable[Record]], Awaitable[Sequence[Record]]]
     ) -> Sequence[Artifact]:
         """Follow one way through the lineage to its end; gives what was met on it, as far as it may be seen."""
         met: dict[str, Record] = {}
@@ -122,16 +110,17 @@ class BoardReader:
 
     def _names(self, types: Any) -> frozenset[str]:  # noqa: ANN401 - what query takes
         known = self._types
-        models = [
-            kind if isinstance(kind, type) and issubclass(kind, BaseModel) else known.resolve(kind)
-            for kind in members(types)
-        ]
+        models = [_as_model(kind) or known.resolve(kind) for kind in members(types)]
         return frozenset(name for model in models for name in known.names_of(model))
 
     def _seen(self, records: Iterable[Record]) -> Sequence[Artifact]:
         now = self._clock.now()
         found = sorted((record for record in records if sees(self._identity, record, now)), key=_sequence)
         return [Artifact.of(record) for record in found]
+
+
+def _as_model(kind: object) -> type[BaseModel] | None:
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _id(artifact: Artifact | str) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from flock.core.agent import Draft
 from flock.core.ambient import acting
@@ -15,42 +14,15 @@ from flock.core.enlist import Registrar
 from flock.core.evaluate import Evaluator
 from flock.core.execute import Executor, Limits
 from flock.core.lifecycle import LifecycleManager
-from flock.core.publish import Envelope, Spine
+from flock.core.publish import Spine
 from flock.core.schedule import Scheduler
 from flock.core.settle import Settler
 from flock.core.threads import Threads
 from flock.core.wait import Waiter
 from flock.model.artifact import Artifact, Record
-from flock.model.context import Reads
 from flock.model.errors import ClosedError, FlockError
 from flock.model.events import RunReport
 from flock.ports import BoardHandle
-
-
-class Handle:
-    """What an orchestrator's components may do: a `flock.ports.BoardHandle`, never the whole Flock."""
-
-    def __init__(
-        self,
-        reads: Callable[[], Reads],
-        publish: Callable[..., Awaitable[Artifact]],
-        cancel: Callable[[str], Awaitable[int]],
-    ) -> None:
-        """Hand on these methods and no others."""
-        self._reads, self._publish, self._cancel = reads, publish, cancel
-
-    @property
-    def store(self) -> Reads:
-        """Read the board."""
-        return self._reads()
-
-    async def publish(self, obj: object, **envelope: Any) -> Artifact:  # noqa: ANN401 - see Flock.publish
-        """Publish one object."""
-        return await self._publish(obj, **envelope)
-
-    async def cancel(self, correlation_id: str) -> int:
-        """Cancel a run."""
-        return await self._cancel(correlation_id)
 
 
 class Home:
@@ -108,14 +80,6 @@ class Home:
             await self.registrar.enlist()
         if self.spine.unclaimed and not closed:
             await self.scheduler.claim()
-
-    async def publish(self, several: Sequence[tuple[object, Envelope]]) -> list[Artifact]:
-        """Put objects on the board in one commit."""
-        await self.enter(publishing=True)
-        if not several:
-            return []
-        committed = await self.spine.publish([self.spine.record(obj, envelope) for obj, envelope in several])
-        return [Artifact.of(record) for record in committed.records]
 
     async def leave(self, grace: float) -> RunReport:
         """Shut down, once; says what waits, and warns of what is lost or was left behind."""

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from flock.core.agent import Agent
 from flock.core.clock import finish
@@ -57,25 +58,20 @@ class DeadlineLoop:
 
     async def _run(self) -> None:
         while self._due is not None:
-            await self._sleep(self._due)
+            self._wake = wake = asyncio.get_running_loop().create_future()
+            handle = self._clock.call_at(self._due, partial(finish, wake))
+            try:
+                await wake
+            finally:
+                handle.cancel()
             if self._due is None or self._clock.now() < self._due:
                 continue  # armed for another time meanwhile
             self._due = None
             try:
-                following = await self._callback()
+                self.arm(await self._callback())
             except Exception:
                 logger.exception("the %s loop stumbled and goes on", self._name)
-                following = self._clock.now() + _AGAIN
-            self.arm(following)
-
-    async def _sleep(self, due: float) -> None:
-        wake = self._wake = asyncio.get_running_loop().create_future()
-        handle = self._clock.call_at(due, lambda: finish(wake))
-        try:
-            await wake
-        finally:
-            handle.cancel()
-            self._wake = None
+                self.arm(self._clock.now() + _AGAIN)
 
 
 async def _end(task: asyncio.Task[None] | None) -> None:

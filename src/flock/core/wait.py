@@ -25,6 +25,7 @@ from flock.ports import Store
 
 M = TypeVar("M")
 _PAGE = 256  # records read at once
+_FAILURES = frozenset({FAILURE})
 
 
 class Waiter:
@@ -52,17 +53,20 @@ class Waiter:
     async def _until_idle(self, run: str | None, *, drain: bool) -> bool:
         """Give True when no work is left, False when the board was closed before."""
         store, signals = self._spine.store, self._spine.signals
-        with _Watch(store, *([signals.quiet, signals.room] if drain else [signals.quiet])) as watch:
-            while True:
-                if await store.work(run):
-                    if self.closed:
-                        return False
-                    if not drain or not await self._drained(run):
-                        await watch.change()
-                elif tasks := self._scheduler.tasks_of(run):
-                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                elif not drain or not await self._drained(run):
-                    return True
+        channels = (signals.quiet, signals.room) if drain else (signals.quiet,)
+        while True:
+            if await store.work(run):
+                if self.closed:
+                    return False
+                change = _next(channels)
+                if drain and await self._drained(run):
+                    continue
+                if await store.work(run):  # it may have ended while the store was asked
+                    await change
+            elif tasks := self._scheduler.tasks_of(run):
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            elif not drain or not await self._drained(run):
+                return True
 
     async def _drained(self, run: str | None) -> bool:
         """Flush partial batches once they are all that is left; True when that made work."""
@@ -96,7 +100,7 @@ class Waiter:
         return [*(await self._spine.store.waiting(run) if held else ()), *self._lifecycle.waiting()]
 
     async def _failures(self, run: str | None, since: int = 0, limit: int | None = None) -> list[Failure]:
-        found = await self._spine.store.query(Query(types=frozenset({FAILURE}), run=run, since=since, limit=limit))
+        found = await self._spine.store.query(Query(types=_FAILURES, run=run, since=since, limit=limit))
         return [record.snapshot for record in found if isinstance(record.snapshot, Failure)]
 
     async def status(self, run: str) -> RunStatus:
@@ -229,9 +233,7 @@ class _Watch:
         self._cursor = since
 
     def __enter__(self) -> Self:
-        self._change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        for channel in self._channels:
-            channel.waiters.append(self._change)
+        self._change = _next(self._channels)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -251,6 +253,14 @@ class _Watch:
         if records:
             self._cursor = records[-1].sequence
         return records
+
+
+def _next(channels: Sequence[Channel]) -> asyncio.Future[None]:
+    """Give a future that is done at the next change of any of these channels."""
+    change = channels[0].wait()
+    for channel in channels[1:]:
+        channel.waiters.append(change)
+    return change
 
 
 def _refuse_to_wait(kind: type, failure: Failure | None, held: Sequence[Waiting]) -> None:
