@@ -6,28 +6,23 @@ import asyncio
 import types
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
+from opentelemetry.trace import Span
+from pydantic import BaseModel
 from typing_extensions import override
 
 from flock.core.agent import Agent
 from flock.core.board import BoardReader
-from flock.core.call import Caller
 from flock.core.clock import SystemClock
 from flock.core.components import ComponentRunner
 from flock.core.declare import AgentBuilder, declared_in
-from flock.core.enlist import Registrar
-from flock.core.evaluate import Evaluator
-from flock.core.execute import Executor, Limits
-from flock.core.home import Handle, Home, Parts
-from flock.core.lifecycle import LifecycleManager
+from flock.core.execute import Limits
+from flock.core.home import Home
 from flock.core.publish import Spine
 from flock.core.roster import Roster
-from flock.core.schedule import Scheduler
-from flock.core.settle import Settler
 from flock.core.signals import EventStream, Signals
 from flock.core.telemetry import Telemetry
-from flock.core.wait import Waiter
 from flock.engines import function
 from flock.engines.choose import EngineChooser
 from flock.engines.threads import Threads
@@ -36,15 +31,10 @@ from flock.model.collect import positive
 from flock.model.errors import FlockError, PublishError
 from flock.model.events import RunReport, RunStatus
 from flock.model.visibility import Visibility
+from flock.ports import BoardHandle, Clock, Observer, OrchestratorComponent, Store
 from flock.stores.url import open_store
 from flock.sync import run_sync
 from flock.topology import Finding, Graph, check, graph
-
-if TYPE_CHECKING:
-    from opentelemetry.trace import Span
-    from pydantic import BaseModel
-
-    from flock.ports import Clock, Observer, OrchestratorComponent, Store
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -78,58 +68,32 @@ class Flock:
         """Wire a board. Raises ConfigurationError for what can't work; starts nothing."""
         self.name = name or _DEFAULT_RUN
         self._home_kind, self._loop_factory = home, loop_factory  # for the blocking facade
-        self._clock: Clock = clock or SystemClock()
-        opened = open_store(store) if isinstance(store, str) else store
-        self._store: Store = opened if opened is not None else open_store("memory://")
-        limits = Limits(
-            max_depth=positive("max_depth", max_depth),
-            max_activations=None if max_activations is None else positive("max_activations", max_activations),
-            max_concurrency=None if max_concurrency is None else positive("max_concurrency", max_concurrency),
-        )
-        metrics = Telemetry(self._clock.new_id(), self.name)
-        self._metrics = metrics
-        self._roster = Roster()
-        self._signals = Signals(self._clock, metrics, observers)
+        clock = clock or SystemClock()
+        metrics = Telemetry(clock.new_id(), self.name)
+        signals = Signals(clock, metrics, observers)
         self._spine = Spine(
-            store=self._store,
-            clock=self._clock,
-            roster=self._roster,
-            signals=self._signals,
+            store=_opened("memory://" if store is None else store),
+            clock=clock,
+            roster=Roster(),
+            signals=signals,
             metrics=metrics,
             default_run=self.name,
-            max_pending=None if max_pending is None else positive("max_pending", max_pending),
+            max_pending=_limit("max_pending", max_pending),
         )
+        self.component_runner = ComponentRunner(components, signals)
+        limits = Limits(
+            max_depth=positive("max_depth", max_depth),
+            max_activations=_limit("max_activations", max_activations),
+            max_concurrency=_limit("max_concurrency", max_concurrency),
+        )
+        board = BoardHandle(lambda: self.store, self.publish, self.cancel)
         threads = Threads(f"flock {self.name}")
-        handle = Handle(lambda: self.store, self.publish, self.cancel)
-        self.component_runner = ComponentRunner(components, self._signals)
-        evaluator = Evaluator(self._clock, self._signals, metrics)
-        settler = Settler(self._spine)
-        self._executor = Executor(
-            spine=self._spine,
-            settler=settler,
-            evaluator=evaluator,
-            components=self.component_runner,
-            board=handle,
-            limits=limits,
-        )
-        self.scheduler = Scheduler(self._spine, self._executor, settler)
-        self.lifecycle = LifecycleManager(self._spine, self.scheduler)
-        self._waiter = Waiter(self._spine, self.scheduler, self.lifecycle)
-        self._caller = Caller(self._spine, self.scheduler, self._waiter)
-        self._registrar = Registrar(self._spine, self.scheduler, self.lifecycle, EngineChooser(model, threads))
+        engines = EngineChooser(model, threads)
+        self._home = Home(self._spine, self.component_runner, board, limits, engines, threads)
+        self._registrar = self._home.registrar
+        self._waiter, self._caller = self._home.waiter, self._home.caller
+        self.scheduler, self.lifecycle = self._home.scheduler, self._home.lifecycle
         self._functions: dict[Callable[..., Any], str] = {}
-        parts = Parts(
-            spine=self._spine,
-            executor=self._executor,
-            scheduler=self.scheduler,
-            lifecycle=self.lifecycle,
-            registrar=self._registrar,
-            waiter=self._waiter,
-            threads=threads,
-            components=self.component_runner,
-            board=handle,
-        )
-        self._home = Home(self.name, parts)
 
     # ---- agents
 
@@ -158,19 +122,19 @@ class Flock:
     def agents(self) -> Mapping[str, Agent]:
         """The registered agents by name."""
         self._registrar.freeze()
-        return types.MappingProxyType(self._roster.agents)
+        return types.MappingProxyType(self._spine.roster.agents)
 
     def get_agent(self, name: str) -> Agent:
         """Give an agent; raises ConfigurationError that lists the known ones."""
         self._registrar.freeze()
-        return self._roster.get(name)
+        return self._spine.roster.get(name)
 
     def remove_agent(self, name: str) -> None:
         """Let an agent go. What runs ends; what waits for it stays and goes on when an agent of that name is back."""
         self._registrar.freeze()
-        self._roster.remove(name)
+        self._spine.roster.remove(name)
         self.lifecycle.unwatch(name)
-        self._executor.forget(name)
+        self._home.executor.forget(name)
         self._functions = {fn: known for fn, known in self._functions.items() if known != name}
 
     async def ready(self) -> None:
@@ -180,12 +144,12 @@ class Flock:
     def check(self) -> list[Finding]:
         """Look for what is probably a mistake in how the agents fit together."""
         self._registrar.freeze()
-        return check(self._roster.agents.values())
+        return check(self._spine.roster.agents.values())
 
     def graph(self) -> Graph:
         """Give the graph of types and agents, to draw or to save."""
         self._registrar.freeze()
-        return graph(self._roster.agents.values())
+        return graph(self._spine.roster.agents.values())
 
     # ---- publishing
 
@@ -204,16 +168,9 @@ class Flock:
         Raises PublishError for what is invalid or comes too late for a cancelled run; nothing is stored then. The same
         `id` with the same content gives the stored artifact.
         """
-        if self._home.loop is not asyncio.get_running_loop() or self._registrar.waits or self._home.closed:
+        if self._home.loop is not asyncio.get_running_loop() or self._registrar.waits or self._spine.closed:
             await self._home.enter(publishing=True)
-        record = self._spine.record(
-            obj,
-            id=id,
-            correlation_id=correlation_id,
-            partition_key=partition_key,
-            tags=_tags(tags) if tags else _NO_TAGS,
-            visibility=visibility,
-        )
+        record = self._spine.record(obj, id, correlation_id, partition_key, _tags(tags), visibility)
         (stored,) = await self._spine.publish([record])
         return Artifact.of(stored)
 
@@ -229,25 +186,15 @@ class Flock:
     ) -> list[Artifact]:
         """Put several objects on the board in one commit: all or nothing. `id` takes one id per object."""
         await self._home.enter(publishing=True)
-        several = list(objs)
+        several, labels = list(objs), _tags(tags)
         ids: Sequence[str | None] = [None] * len(several) if id is None else list(id)
         if len(ids) != len(several) or isinstance(id, str):
-            message = f"publish_many takes one id per object: {len(several)} objects, {len(ids)} ids"
-            raise PublishError(message)
+            raise PublishError(f"publish_many takes one id per object: {len(several)} objects, {len(ids)} ids")
         records = [
-            self._spine.record(
-                obj,
-                id=key,
-                correlation_id=correlation_id,
-                partition_key=partition_key,
-                tags=_tags(tags),
-                visibility=visibility,
-            )
-            for obj, key in zip(several, ids, strict=True)
+            self._spine.record(obj, each, correlation_id, partition_key, labels, visibility)
+            for obj, each in zip(several, ids, strict=True)
         ]
-        if not records:
-            return []
-        return [Artifact.of(record) for record in await self._spine.publish(records)]
+        return [Artifact.of(record) for record in await self._spine.publish(records)] if records else []
 
     # ---- direct use
 
@@ -316,7 +263,7 @@ class Flock:
         cursor = self._spine.last_sequence if since is None else since
 
         async def follow() -> AsyncGenerator[Artifact, None]:
-            if not self._home.closed:
+            if not self._spine.closed:
                 await self._home.enter()
             async for artifact in self._waiter.follow(types, correlation_id, cursor):
                 yield artifact
@@ -325,7 +272,7 @@ class Flock:
 
     def events(self, *, capacity: int = 1000) -> EventStream:
         """Give what happens from this call on; of what a slow reader misses the count is told."""
-        return self._signals.stream(positive("events(capacity=...)", capacity))
+        return self._spine.signals.stream(positive("events(capacity=...)", capacity))
 
     # ---- runs
 
@@ -335,7 +282,7 @@ class Flock:
     ) -> AsyncGenerator[Span, None]:
         """Make a run the ambient one: what is published inside belongs to it. Leaving it neither waits nor cancels."""
         await self._home.enter()
-        async with self._caller.traced(name, correlation_id) as span:
+        with self._caller.traced(name, correlation_id) as span:
             yield span
 
     @property
@@ -348,15 +295,13 @@ class Flock:
     @property
     def store(self) -> BoardReader:
         """Reads of the board, as its operator: everything."""
-        return BoardReader(self._store, self._clock, self._roster.types)
+        return BoardReader(self._spine.store, self._spine.clock, self._spine.roster.types)
 
     def use_store(self, store: str | Store) -> None:
         """Keep the board in another store than was declared; raises FlockError once the Flock has started."""
         if self._home.loop is not None:
-            message = f"Flock {self.name!r} has started: it keeps its store"
-            raise FlockError(message)
-        self._store = open_store(store) if isinstance(store, str) else store
-        self._spine.use(self._store)
+            raise FlockError(f"Flock {self.name!r} has started: it keeps its store")
+        self._spine.use(_opened(store))
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -372,10 +317,6 @@ class Flock:
 
         The report says what waits. A second call gives a report and does nothing.
         """
-        if self._home.closed:
-            return RunReport(idle=True)
-        if self._home.loop is not asyncio.get_running_loop():
-            await self._home.enter()
         return await self._home.leave(grace)
 
     # ---- inside
@@ -392,10 +333,15 @@ class Flock:
     @override
     def __repr__(self) -> str:
         """Name it and its agents."""
-        return f"<Flock {self.name!r} with {len(self._roster.agents) + len(self._registrar.pending)} agents>"
+        return f"<Flock {self.name!r} with {len(self._spine.roster.agents) + len(self._registrar.pending)} agents>"
 
 
-_NO_TAGS: frozenset[str] = frozenset()
+def _opened(store: str | Store) -> Store:
+    return open_store(store) if isinstance(store, str) else store
+
+
+def _limit(name: str, value: int | None) -> int | None:
+    return None if value is None else positive(name, value)
 
 
 def _tags(tags: Iterable[str]) -> frozenset[str]:

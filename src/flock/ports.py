@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -85,18 +85,30 @@ class AgentComponent:
 Decision = Literal["CONTINUE", "SKIP", "DEFER"]
 
 
-class BoardHandle(Protocol):
+class BoardHandle:
     """What an orchestrator's component may do: read the board, publish (see `Flock.publish`), cancel a run."""
+
+    def __init__(
+        self,
+        reads: Callable[[], Reads],
+        publish: Callable[..., Awaitable[Artifact]],
+        cancel: Callable[[str], Awaitable[int]],
+    ) -> None:
+        """Hand on these methods and no others."""
+        self._reads, self._publish, self._cancel = reads, publish, cancel
 
     @property
     def store(self) -> Reads:
         """Read the board."""
+        return self._reads()
 
     async def publish(self, obj: object, **envelope: Any) -> Artifact:  # noqa: ANN401 - see Flock.publish
         """Publish one object."""
+        return await self._publish(obj, **envelope)
 
     async def cancel(self, correlation_id: str) -> int:
         """Cancel a run."""
+        return await self._cancel(correlation_id)
 
 
 class OrchestratorComponent:
@@ -129,6 +141,17 @@ class OrchestratorComponent:
 
     async def on_shutdown(self, board: BoardHandle) -> None:
         """When the Flock shuts down."""
+
+
+class Workers(Protocol):
+    """Where engines run bodies that block."""
+
+    @property
+    def late(self) -> Iterable[str]:
+        """The agents whose bodies still run although nobody waits for them any more."""
+
+    def close(self) -> None:
+        """Let idle workers end, and busy ones after their body."""
 
 
 class Handle(Protocol):

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from flock.core.roster import Catalog
 from flock.model.artifact import Artifact, Record
+from flock.model.context import Lineage
 from flock.model.errors import VisibilityError
 from flock.model.ledger import Consumption, Query
 from flock.model.payload import members
-from flock.model.visibility import PUBLIC
-
-if TYPE_CHECKING:
-    from flock.core.roster import Catalog
-    from flock.model.visibility import Identity
-    from flock.ports import Clock, Store
+from flock.model.visibility import PUBLIC, Identity
+from flock.ports import Clock, Store
 
 M = TypeVar("M", bound=BaseModel)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lineage:
-    """Why an artifact exists and what came of it; both in board order, without the artifact itself."""
-
-    artifact: Artifact
-    ancestors: tuple[Artifact, ...]
-    descendants: tuple[Artifact, ...]
 
 
 def sees(identity: Identity | None, record: Record, now: float) -> bool:
@@ -77,68 +65,67 @@ class BoardReader:
         as_of: int | None = None,
     ) -> Sequence[Artifact]:
         """Give matching artifacts in board order. `since` (exclusive), `until` and `as_of` are sequences."""
-        ends = [end for end in (until, as_of) if end is not None]
+        mine = self._identity is not None  # then limit and offset count what it may see
         query = Query(
             types=self._names(types),
             run=correlation_id,
             tags=frozenset({tags} if isinstance(tags, str) else tags),
             produced_by=produced_by,
             since=since,
-            until=min(ends, default=None),
-            limit=limit if self._identity is None else None,
-            offset=offset if self._identity is None else 0,
+            until=min((end for end in (until, as_of) if end is not None), default=None),
+            limit=None if mine else limit,
+            offset=0 if mine else offset,
         )
         found = self._seen(await self._store.query(query))
-        if self._identity is None:
-            return found
-        return found[offset : None if limit is None else offset + limit]
+        return found[offset : None if limit is None else offset + limit] if mine else found
 
     async def lineage(self, artifact: Artifact | str) -> Lineage:
         """Give ancestors and descendants; raises VisibilityError when the artifact is not there or not for you."""
-        key = artifact if isinstance(artifact, str) else artifact.id
-        own = await self.get(key)
+        own = await self.get(_id(artifact))
         if own is None:
-            message = f"there is no artifact {key!r} on this board for you"
-            raise VisibilityError(message)
-        up: dict[str, Record] = {}
-        edge: Sequence[Record] = [own.record]
-        while edge:
-            wanted = [parent for record in edge for parent in record.parents if parent not in up]
-            edge = await self._store.get(wanted)
-            up.update({record.id: record for record in edge})
-        down: dict[str, Record] = {}
-        edge = [own.record]
-        while edge:
-            children = await self._store.children([record.id for record in edge])
-            edge = [record for record in children if record.id not in down]
-            down.update({record.id: record for record in edge})
-        ancestors, descendants = self._seen(up.values()), self._seen(down.values())
-        return Lineage(artifact=own, ancestors=tuple(ancestors), descendants=tuple(descendants))
+            raise VisibilityError(f"there is no artifact {_id(artifact)!r} on this board for you")
+        up = await self._all(own.record, lambda edge: self._store.get([each for r in edge for each in r.parents]))
+        down = await self._all(own.record, lambda edge: self._store.children([record.id for record in edge]))
+        return Lineage(own, tuple(up), tuple(down))
 
     async def consumptions(self, artifact: Artifact | str) -> Sequence[Consumption]:
         """Say which activations had it as an input; nothing when it is not for you."""
-        key = artifact if isinstance(artifact, str) else artifact.id
+        key = _id(artifact)
         return () if await self.get(key) is None else await self._store.consumptions(key)
 
     async def runs(self) -> Sequence[str]:
         """Name the runs, oldest first."""
         return await self._store.runs()
 
+    async def _all(
+        self, own: Record, step: Callable[[Iterable[Record]], Awaitable[Sequence[Record]]]
+    ) -> Sequence[Artifact]:
+        """Follow one way through the lineage to its end; gives what was met on it, as far as it may be seen."""
+        met: dict[str, Record] = {}
+        edge = {own.id: own}
+        while edge:
+            edge = {record.id: record for record in await step(edge.values()) if record.id not in met}
+            met |= edge
+        return self._seen(met.values())
+
     def _names(self, types: Any) -> frozenset[str]:  # noqa: ANN401 - what query takes
-        names: set[str] = set()
-        for kind in members(types):
-            names |= self._types.names_of(_as_model(kind) or self._types.resolve(kind))
-        return frozenset(names)
+        known = self._types
+        models = [_as_model(kind) or known.resolve(kind) for kind in members(types)]
+        return frozenset(name for model in models for name in known.names_of(model))
 
     def _seen(self, records: Iterable[Record]) -> Sequence[Artifact]:
         now = self._clock.now()
-        found = [Artifact.of(record) for record in records if sees(self._identity, record, now)]
-        return sorted(found, key=_sequence)
+        found = sorted((record for record in records if sees(self._identity, record, now)), key=_sequence)
+        return [Artifact.of(record) for record in found]
 
 
 def _as_model(kind: object) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
-def _sequence(artifact: Artifact) -> int:
-    return artifact.sequence
+def _id(artifact: Artifact | str) -> str:
+    return artifact if isinstance(artifact, str) else artifact.id
+
+
+def _sequence(record: Record) -> int:
+    return record.sequence

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
 
+from opentelemetry.trace import Span
+
+from flock.core.agent import Agent
 from flock.core.ambient import Acting, Ambient, current, here
-from flock.core.board import sees
 from flock.core.clock import deadline
-from flock.model.artifact import Artifact
-from flock.model.errors import ConfigurationError, VisibilityError, WaitError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-    from opentelemetry.trace import Span
-
-    from flock.core.agent import Agent
-    from flock.core.publish import Spine
-    from flock.core.schedule import Scheduler
-    from flock.core.wait import Waiter
-    from flock.model.artifact import Record
+from flock.core.publish import Spine
+from flock.core.schedule import Scheduler
+from flock.core.wait import Waiter
+from flock.model.artifact import Artifact, Record
+from flock.model.errors import ConfigurationError, WaitError
 
 T = TypeVar("T")
 
@@ -41,8 +36,8 @@ class Caller:
         ambient = here(self._spine)
         return self._spine.default_run if ambient is None else ambient.run
 
-    @asynccontextmanager
-    async def traced(self, name: str, run: str | None) -> AsyncGenerator[Span, None]:
+    @contextmanager
+    def traced(self, name: str, run: str | None) -> Generator[Span, None, None]:
         """Make a run (None: a new one) the ambient one, with a span around it."""
         level = Ambient(self._spine, run or self._spine.clock.new_id(), current.get())
         token = current.set(level)
@@ -54,58 +49,44 @@ class Caller:
 
     async def invoke(self, agent: str, inputs: tuple[Any, ...], timeout: float | None) -> list[Artifact]:
         """Run an agent once, in the ambient run or in one of its own."""
-        async with self._some_run(f"invoke {agent}"):
+        with self._some_run(f"invoke {agent}"):
             return await self._direct(agent, inputs, timeout)
 
     async def until_idle(self, agent: str, inputs: tuple[Any, ...], timeout: float | None) -> list[Artifact]:
         """Invoke, then wait until that run is idle."""
         if isinstance(here(self._spine), Acting):
-            message = "an agent can't wait for its own run: use invoke, or open a traced_run() around arun"
-            raise WaitError(message)
-        async with self._some_run(f"run {agent}"), deadline(self._spine.clock, timeout):
-            outputs = await self._direct(agent, inputs, None)
-            await self._waiter.idle(timeout=None, run=None, drain=False)
-            return outputs
+            raise WaitError("an agent can't wait for its own run: use invoke, or open a traced_run() around arun")
+        with self._some_run(f"run {agent}"):
+            async with deadline(self._spine.clock, timeout):
+                outputs = await self._direct(agent, inputs, None)
+                await self._waiter.idle(timeout=None, run=None, drain=False)
+                return outputs
 
     async def ask(self, obj: object, returns: type[T], timeout: float | None) -> T:
         """Publish in a run of its own and wait for the answer; when that takes too long the run is cancelled."""
         run = self._spine.clock.new_id()
         try:
-            async with (
-                self.traced(f"ask {returns.__name__}", run),
-                self._waiter.lent(),
-                deadline(self._spine.clock, timeout),
-            ):
-                (asked,) = await self._spine.publish([self._spine.record(obj, correlation_id=run)])
-                return await self._waiter.answer(run, returns, asked)
+            with self.traced(f"ask {returns.__name__}", run):
+                async with self._waiter.lent(), deadline(self._spine.clock, timeout):
+                    (asked,) = await self._spine.publish([self._spine.record(obj, correlation_id=run)])
+                    return await self._waiter.answer(run, returns, asked)
         except (TimeoutError, asyncio.CancelledError):
             await self._scheduler.cancel_run(run)
             raise
 
-    @asynccontextmanager
-    async def _some_run(self, name: str) -> AsyncGenerator[None, None]:
+    def _some_run(self, name: str) -> AbstractContextManager[Span | None]:
         """Stay in the ambient run, or open one."""
-        if here(self._spine) is not None:
-            yield
-            return
-        async with self.traced(name, None):
-            yield
+        return self.traced(name, None) if here(self._spine) is None else nullcontext()
 
     async def _direct(self, agent: str, inputs: tuple[Any, ...], timeout: float | None) -> list[Artifact]:
         spine = self._spine
         who = spine.roster.get(agent)
         if who.subscriptions and all(subscription.mode == "events" for subscription in who.subscriptions):
-            message = f"agent {agent!r} is declared mode='events': it can't be invoked"
-            raise ConfigurationError(message)
+            raise ConfigurationError(f"agent {agent!r} is declared mode='events': it can't be invoked")
         records: list[Record] = []
         for each in inputs:
             stored = await spine.store.get([each.id]) if isinstance(each, Artifact) and each.sequence else ()
             records.append(stored[0] if stored else spine.record(each))
-        now = spine.clock.now()
-        for record in records:
-            if not sees(who.identity, record, now):
-                message = f"agent {agent!r} may not see {record.type} {record.id}"
-                raise VisibilityError(message)
         fresh = [record for record in records if not record.sequence]
         async with self._waiter.lent(), deadline(spine.clock, timeout):
             made = await self._scheduler.direct(who, fresh, _in_declared_order(who, records), self.run)

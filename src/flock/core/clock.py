@@ -7,45 +7,33 @@ import functools
 import os
 import random
 import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
-
-    from flock.ports import Clock
-
+from flock.ports import Clock
 
 T = TypeVar("T")
 _DRAWN = 64  # ids drawn from the system at once
 
 
-class _Forks:
-    """Counts the forks above this process, so that no child goes on with its parent's ids; getpid() costs more."""
-
-    count = 0
-
-    @classmethod
-    def counted(cls) -> None:
-        cls.count += 1
-
-    @classmethod
-    @functools.cache
-    def watch(cls) -> None:
-        os.register_at_fork(after_in_child=cls.counted)
+@functools.cache
+def _ids() -> list[str]:
+    """Give the ids that are drawn and not given yet: one list for the process, which no forked child goes on with."""
+    drawn: list[str] = []
+    os.register_at_fork(after_in_child=drawn.clear)
+    return drawn
 
 
 class SystemClock:
     """Wall time read once, then monotonic time: it never goes back, whatever happens to the machine's clock."""
 
-    __slots__ = ("_forks", "_ids", "_offset")
+    __slots__ = ("_ids", "_offset")
 
     def __init__(self) -> None:
         """Read the wall."""
         self._offset = time.time() - time.monotonic()
-        self._ids: list[str] = []
-        self._forks = 0
-        _Forks.watch()
+        self._ids = _ids()
 
     def now(self) -> float:
         """Give UTC seconds."""
@@ -61,11 +49,12 @@ class SystemClock:
 
     def new_id(self) -> str:
         """Give 128 random bits as hexadecimal digits; drawn a few at a time, and anew in a forked process."""
-        if not self._ids or self._forks != _Forks.count:
+        try:
+            return self._ids.pop()
+        except IndexError:
             drawn = os.urandom(16 * _DRAWN).hex()
-            self._ids = [drawn[start : start + 32] for start in range(0, len(drawn), 32)]
-            self._forks = _Forks.count
-        return self._ids.pop()
+            self._ids += [drawn[start : start + 32] for start in range(32, len(drawn), 32)]
+            return drawn[:32]
 
     def random(self) -> float:
         """Give a number from 0 up to 1."""
@@ -91,8 +80,8 @@ def finish(future: asyncio.Future[None]) -> None:
 @asynccontextmanager
 async def deadline(clock: Clock, seconds: float | None) -> AsyncGenerator[asyncio.Timeout, None]:
     """Cancel the body after so many seconds of a clock and turn that into TimeoutError; None never does."""
+    loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as scope:
-        loop = asyncio.get_running_loop()
         if seconds is None:
             yield scope
             return

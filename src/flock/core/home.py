@@ -1,138 +1,104 @@
-"""The home of a board: the event loop that it lives on, from its first use to its shutdown."""
+"""The home of a board: its parts, wired to each other, and the event loop that they live on."""
 
 from __future__ import annotations
 
 import asyncio
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
 
 from flock.core.ambient import acting
-from flock.model.artifact import Artifact
+from flock.core.call import Caller
+from flock.core.components import ComponentRunner
+from flock.core.enlist import Choice, Registrar
+from flock.core.evaluate import Evaluator
+from flock.core.execute import Executor, Limits
+from flock.core.lifecycle import LifecycleManager
+from flock.core.publish import Spine
+from flock.core.schedule import Scheduler
+from flock.core.settle import Settler
+from flock.core.wait import Waiter
+from flock.model.artifact import Artifact, Record
 from flock.model.errors import ClosedError, FlockError
 from flock.model.events import RunReport
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
-
-    from flock.core.components import ComponentRunner
-    from flock.core.enlist import Registrar
-    from flock.core.execute import Executor
-    from flock.core.lifecycle import LifecycleManager
-    from flock.core.publish import Spine
-    from flock.core.schedule import Scheduler
-    from flock.core.wait import Waiter
-    from flock.model.artifact import Record
-    from flock.model.context import Reads
-    from flock.ports import BoardHandle
-
-
-class Handle:
-    """What an orchestrator's components may do: a `flock.ports.BoardHandle`, never the whole Flock."""
-
-    def __init__(
-        self,
-        reads: Callable[[], Reads],
-        publish: Callable[..., Awaitable[Artifact]],
-        cancel: Callable[[str], Awaitable[int]],
-    ) -> None:
-        """Hand on these methods and no others."""
-        self._reads = reads
-        self._publish = publish
-        self._cancel = cancel
-
-    @property
-    def store(self) -> Reads:
-        """Read the board."""
-        return self._reads()
-
-    async def publish(self, obj: object, **envelope: Any) -> Artifact:  # noqa: ANN401 - see Flock.publish
-        """Publish one object."""
-        return await self._publish(obj, **envelope)
-
-    async def cancel(self, correlation_id: str) -> int:
-        """Cancel a run."""
-        return await self._cancel(correlation_id)
-
-
-class Workers(Protocol):
-    """The threads in which engines run bodies that block."""
-
-    @property
-    def late(self) -> Iterable[str]:
-        """The agents whose bodies still run although nobody waits for them any more."""
-        ...
-
-    def close(self) -> None:
-        """Let idle threads end, and busy ones after their body."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Parts:
-    """What starts and ends together."""
-
-    spine: Spine
-    executor: Executor
-    scheduler: Scheduler
-    lifecycle: LifecycleManager
-    registrar: Registrar
-    waiter: Waiter
-    threads: Workers
-    components: ComponentRunner
-    board: BoardHandle
+from flock.ports import BoardHandle, Workers
 
 
 class Home:
     """Adopts the loop of the first use; when that is closed, the loop of the next use."""
 
-    def __init__(self, name: str, parts: Parts) -> None:
-        """Live nowhere yet."""
-        self._name = name
-        self._parts = parts
+    def __init__(
+        self,
+        spine: Spine,
+        components: ComponentRunner,
+        board: BoardHandle,
+        limits: Limits,
+        engines: Choice,
+        workers: Workers,
+    ) -> None:
+        """Wire the parts around a spine and live nowhere yet."""
+        self.spine = spine
+        self.components = components
+        self._board = board
+        self._workers = workers
+        settler = Settler(spine)
+        self.executor = Executor(
+            spine=spine,
+            settler=settler,
+            evaluator=Evaluator(spine.clock, spine.signals, spine.metrics),
+            components=components,
+            board=board,
+            limits=limits,
+        )
+        self.scheduler = Scheduler(spine, self.executor, settler)
+        self.lifecycle = LifecycleManager(spine, self.scheduler)
+        self.waiter = Waiter(spine, self.scheduler, self.lifecycle)
+        self.caller = Caller(spine, self.scheduler, self.waiter)
+        self.registrar = Registrar(spine, self.scheduler, self.lifecycle, engines)
         self._gate: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.closed = False
-        if parts.components.components:
-            parts.spine.on_published = self._tell_published
-            parts.spine.on_quiet = self._tell_idle
+        if components.components:
+            spine.on_published = self._tell_published
+            spine.on_quiet = self._tell_idle
 
     async def enter(self, *, publishing: bool = False) -> None:
         """Start on the running loop if need be, and enlist what was declared since.
 
         Raises ClosedError after the shutdown, but lets agents that still run publish, and FlockError on another loop.
         """
-        if self.closed and not (publishing and acting(self._parts.spine) is not None):
-            message = f"Flock {self._name!r} is closed"
-            raise ClosedError(message)
-        loop = asyncio.get_running_loop()
+        closed, loop = self.spine.closed, asyncio.get_running_loop()
+        if closed and not (publishing and acting(self.spine) is not None):
+            raise ClosedError(f"Flock {self.spine.default_run!r} is closed")
         if self.loop is not loop:
             if self._gate is None or self._gate[0] is not loop:
                 self._gate = (loop, asyncio.Lock())
             async with self._gate[1]:
                 if self.loop is not loop:
                     await self._adopt(loop)
-        if self._parts.registrar.waits:
-            await self._parts.registrar.enlist()
-        if self._parts.spine.unclaimed and not self.closed:
-            await self._parts.scheduler.claim()
+        if self.registrar.waits:
+            await self.registrar.enlist()
+        if self.spine.unclaimed and not closed:
+            await self.scheduler.claim()
 
     async def leave(self, grace: float) -> RunReport:
-        """Shut down; says what waits, and warns of what is lost or was left behind."""
-        parts = self._parts
-        spine, signals, clock = parts.spine, parts.spine.signals, parts.spine.clock
-        self.closed = spine.closed = True
+        """Shut down, once; says what waits, and warns of what is lost or was left behind."""
+        spine, signals, clock = self.spine, self.spine.signals, self.spine.clock
+        if spine.closed:
+            return RunReport(idle=True)
+        if self.loop is not asyncio.get_running_loop():
+            await self.enter()
+        spine.closed = True
         signals.room.wake()  # who waits for room is told
         started = clock.now()
-        await parts.components.notify("on_shutdown", parts.board)
-        await parts.lifecycle.shutdown()
-        stuck = sorted({*await parts.scheduler.stop(grace), *parts.threads.late})
-        await parts.lifecycle.shutdown()
+        await self.components.notify("on_shutdown", self._board)
+        await self.lifecycle.shutdown()
+        stuck = sorted({*await self.scheduler.stop(grace), *self._workers.late})
+        await self.lifecycle.shutdown()
         work = await spine.store.work()
-        report = await parts.waiter.report(None, idle=not work, duration=clock.now() - started)
-        parts.waiter.closed = True
+        report = await self.waiter.report(None, idle=not work, duration=clock.now() - started)
+        self.waiter.closed = True
         signals.end_streams()
         signals.quiet.wake()
-        parts.threads.close()
+        self._workers.close()
         await spine.store.close()
         if stuck:
             _warn(f"bodies of these agents did not stop and were left behind: {', '.join(stuck)}")
@@ -142,35 +108,31 @@ class Home:
 
     async def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         """Work on this loop; what another loop left running runs again."""
-        parts = self._parts
-        if self.loop is not None and not self.loop.is_closed():
-            message = f"Flock {self._name!r} works on another event loop, which is still open: use it from there"
-            raise FlockError(message)
         again = self.loop is not None
-        parts.executor.reset()
-        parts.scheduler.adopt()
-        parts.lifecycle.disarm()
-        opened = await parts.spine.store.open(parts.spine.clock)
+        if self.loop is not None and not self.loop.is_closed():
+            name = self.spine.default_run
+            raise FlockError(f"Flock {name!r} works on another event loop, which is still open: use it from there")
+        self.scheduler.adopt()
+        opened = await self.spine.store.open(self.spine.clock)
         self.loop = loop
-        parts.spine.last_sequence = (await parts.spine.store.progress()).sequence
-        parts.lifecycle.listen()
-        parts.lifecycle.rearm(opened.due)
+        self.spine.last_sequence = (await self.spine.store.progress()).sequence
+        self.lifecycle.adopt(opened.due)
         if not again:
-            await parts.registrar.enlist()
-            await parts.components.notify("on_initialize", parts.board)
-        await parts.scheduler.claim()
+            await self.registrar.enlist()
+            await self.components.notify("on_initialize", self._board)
+        await self.scheduler.claim()
 
     async def _tell_published(self, records: Sequence[Record]) -> None:
         for record in records:
-            await self._parts.components.notify("on_artifact_published", self._parts.board, Artifact.of(record))
+            await self.components.notify("on_artifact_published", self._board, Artifact.of(record))
 
     def _tell_idle(self) -> None:
         async def tell() -> None:
-            if not await self._parts.spine.store.work():
-                await self._parts.components.notify("on_idle", self._parts.board)
+            if not await self.spine.store.work():
+                await self.components.notify("on_idle", self._board)
 
-        if not self.closed:
-            _ = self._parts.scheduler.spawn(tell())
+        if not self.spine.closed:
+            _ = self.scheduler.spawn(tell())
 
 
 def _warn(message: str) -> None:

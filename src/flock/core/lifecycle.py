@@ -6,21 +6,18 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING
+from functools import partial
 
+from flock.core.agent import Agent
 from flock.core.clock import finish
 from flock.core.names import Counter
+from flock.core.publish import Spine
+from flock.core.schedule import Scheduler
 from flock.core.timers import Fire, next_fire
 from flock.model.events import Waiting
-from flock.model.ledger import Commit, Tick
-from flock.model.schedule import Every
-
-if TYPE_CHECKING:
-    from flock.core.agent import Agent
-    from flock.core.publish import Spine
-    from flock.core.schedule import Scheduler
-    from flock.model.ledger import TimerState
-    from flock.ports import Clock
+from flock.model.ledger import Commit, Tick, TimerState
+from flock.model.schedule import Every, ScheduleSpec
+from flock.ports import Clock
 
 logger = logging.getLogger("flock")
 _AGAIN = 1.0  # seconds until a callback that failed is tried again
@@ -38,11 +35,6 @@ class DeadlineLoop:
         self._wake: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
-    @property
-    def due(self) -> float | None:
-        """The next deadline (UTC seconds)."""
-        return self._due
-
     def arm(self, due: float | None) -> None:
         """Call back at this time if nothing is due earlier."""
         if due is None or (self._due is not None and self._due <= due):
@@ -51,44 +43,42 @@ class DeadlineLoop:
         if self._task is None or self._task.done():
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), name=f"flock {self._name}", context=contextvars.Context())
-        elif self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        elif self._wake is not None:
+            finish(self._wake)
 
     def disarm(self) -> None:
         """Forget a loop that is gone."""
-        self._task = self._wake = self._due = None
+        self._due = self._wake = self._task = None
 
     async def stop(self) -> None:
         """Cancel the task and wait for its end."""
-        task, self._due = self._task, None
-        if task is not None and not task.done() and task is not asyncio.current_task():
-            task.cancel()
-            await asyncio.wait({task})
-        self._task = None
+        task, self._task, self._due = self._task, None, None
+        if task is not asyncio.current_task():
+            await _end(task)
 
     async def _run(self) -> None:
         while self._due is not None:
-            await self._sleep(self._due)
+            self._wake = wake = asyncio.get_running_loop().create_future()
+            handle = self._clock.call_at(self._due, partial(finish, wake))
+            try:
+                await wake
+            finally:
+                handle.cancel()
             if self._due is None or self._clock.now() < self._due:
                 continue  # armed for another time meanwhile
             self._due = None
             try:
-                following = await self._callback()
+                self.arm(await self._callback())
             except Exception:
                 logger.exception("the %s loop stumbled and goes on", self._name)
-                following = self._clock.now() + _AGAIN
-            if following is not None and (self._due is None or following < self._due):
-                self._due = following
+                self.arm(self._clock.now() + _AGAIN)
 
-    async def _sleep(self, due: float) -> None:
-        wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._wake = wake
-        handle = self._clock.call_at(due, lambda: finish(wake))
-        try:
-            await wake
-        finally:
-            handle.cancel()
-            self._wake = None
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task and wait until it is gone."""
+    if task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait({task})
 
 
 class LifecycleManager:
@@ -113,20 +103,11 @@ class LifecycleManager:
         """Watch the windows of joins; they are watched anyway as soon as one is armed. Calling it twice is fine."""
         await self.start_batch_timeout_checker()
 
-    def listen(self) -> None:
-        """Follow the store's hints that other processes changed something, if others can."""
-        hints = self._spine.store.wakeups()
-        if hints is not None:
-            self._listener = asyncio.get_running_loop().create_task(self._follow(hints), name="flock wake-ups")
-
     def watch(self, agent: Agent, state: TimerState | None) -> None:
         """Fire an agent by its schedule from now on, or go on where the store says that it stands."""
-        if agent.schedule is None:
-            return
-        timer = _Timer(agent, self._spine.clock.now(), state)
-        self._timers[agent.name] = timer
-        timer.plan(self._spine.clock.now())
-        self._schedules.arm(timer.due)
+        if agent.schedule is not None:
+            timer = self._timers[agent.name] = _Timer(agent, agent.schedule, self._spine.clock.now(), state)
+            self._schedules.arm(timer.due)
 
     def unwatch(self, name: str) -> None:
         """Fire an agent no more."""
@@ -141,26 +122,21 @@ class LifecycleManager:
             if timer.due is not None
         ]
 
-    def disarm(self) -> None:
-        """Forget the loops of an event loop that is gone."""
+    def adopt(self, due: float | None) -> None:
+        """Work on the running loop: forget the tasks of one that is gone, arm what is due, and follow others' hints."""
         self._deadlines.disarm()
         self._schedules.disarm()
-        self._listener = None
-
-    def rearm(self, due: float | None) -> None:
-        """Arm every loop on the running event loop."""
         self._deadlines.arm(due)
-        for timer in self._timers.values():
-            self._schedules.arm(timer.due)
+        self._schedules.arm(self._next())
+        loop, hints = asyncio.get_running_loop(), self._spine.store.wakeups()
+        self._listener = None if hints is None else loop.create_task(self._follow(hints), name="flock wake-ups")
 
     async def shutdown(self) -> None:
         """Stop every loop and wait until they are gone."""
         await self._deadlines.stop()
         await self._schedules.stop()
-        if self._listener is not None:
-            self._listener.cancel()
-            await asyncio.wait({self._listener})
-            self._listener = None
+        listener, self._listener = self._listener, None
+        await _end(listener)
 
     async def _tick(self) -> float | None:
         committed = await self._spine.store.tick(self._spine.roster.limits)
@@ -170,21 +146,26 @@ class LifecycleManager:
 
     async def _fire(self) -> float | None:
         now = self._spine.clock.now()
-        ready = [timer for timer in self._timers.values() if timer.due is not None and timer.due <= now]
-        for timer in ready:
+        for timer in [timer for timer in self._timers.values() if timer.due is not None and timer.due <= now]:
             timer.plan(now)  # of several missed slots the latest fires
-            fire = timer.next
-            if fire is None:
-                continue
-            self._missed(timer.agent.name, fire.skipped, "missed")
-            tick = Tick(timer.agent.timer, self._spine.default_run, timer.iteration + 1, fire.fire_time)
-            committed = await self._spine.store.commit(Commit(ticks=(tick,), limits=self._spine.roster.limits))
-            self._missed(timer.agent.name, len(committed.skipped), "its predecessor still runs")
-            if not committed.skipped:
-                self._spine.signals.emit("tick", agent=timer.agent.name, reason=str(tick.iteration))
-            timer.fired(fire)
-            timer.plan(now)
-            self._spine.dispatch(committed)
+            if timer.next is not None:
+                await self._fire_one(timer, timer.next)
+                timer.plan(now)
+        return self._next()
+
+    async def _fire_one(self, timer: _Timer, fire: Fire) -> None:
+        spine, agent = self._spine, timer.agent
+        self._missed(agent.name, fire.skipped, "missed")
+        tick = Tick(agent.timer, spine.default_run, timer.iteration + 1, fire.fire_time)
+        committed = await spine.store.commit(Commit(ticks=(tick,), limits=spine.roster.limits))
+        self._missed(agent.name, len(committed.skipped), "its predecessor still runs")
+        if not committed.skipped:
+            spine.signals.emit("tick", agent=agent.name, reason=str(tick.iteration))
+        timer.fired(fire)
+        spine.dispatch(committed)
+
+    def _next(self) -> float | None:
+        """Say when the next schedule fires."""
         return min((timer.due for timer in self._timers.values() if timer.due is not None), default=None)
 
     def _missed(self, agent: str, count: int, why: str) -> None:
@@ -194,35 +175,35 @@ class LifecycleManager:
             self._spine.signals.emit("skipped", agent=agent, count=count, reason=f"tick: {why}")
 
     async def _follow(self, hints: AsyncIterator[object]) -> None:
+        signals = self._spine.signals
         async for _ in hints:
             await self._scheduler.claim()
             self._deadlines.arm(self._spine.clock.now())
-            for channel in (self._spine.signals.changed, self._spine.signals.quiet, self._spine.signals.room):
+            for channel in (signals.changed, signals.quiet, signals.room):
                 channel.wake()
 
 
 class _Timer:
     """Where one agent's schedule stands."""
 
-    def __init__(self, agent: Agent, started: float, state: TimerState | None) -> None:
+    def __init__(self, agent: Agent, spec: ScheduleSpec, now: float, state: TimerState | None) -> None:
         self.agent = agent
         self.iteration = 0 if state is None else state.iteration
+        self._spec = spec
         self._previous = None if state is None else state.fire_time
-        self._started = started
-        plan = None if agent.schedule is None else agent.schedule.plan
-        if self._previous is not None and isinstance(plan, Every):
-            self._started = self._previous - plan.delay  # keep the rhythm of before the restart
-        self.next: Fire | None = None
+        self._started = now
+        if self._previous is not None and isinstance(spec.plan, Every):
+            self._started = self._previous - spec.plan.delay  # keep the rhythm of before the restart
+        self.plan(now)
 
     @property
     def due(self) -> float | None:
         return None if self.next is None else self.next.fire_time
 
     def plan(self, now: float) -> None:
-        if self.agent.schedule is not None:
-            self.next = next_fire(
-                self.agent.schedule, started=self._started, previous=self._previous, iteration=self.iteration, now=now
-            )
+        self.next = next_fire(
+            self._spec, started=self._started, previous=self._previous, iteration=self.iteration, now=now
+        )
 
     def fired(self, fire: Fire) -> None:
         self._previous = fire.fire_time

@@ -82,7 +82,6 @@ class Spine:
     def record(
         self,
         obj: object,
-        *,
         id: str | None = None,
         correlation_id: str | None = None,
         partition_key: str | None = None,

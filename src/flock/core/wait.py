@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Self, TypeVar
+
+from pydantic import BaseModel
 
 from flock.core.ambient import acting, here
 from flock.core.clock import within
-from flock.model.artifact import Artifact
+from flock.core.lifecycle import LifecycleManager
+from flock.core.publish import Spine
+from flock.core.schedule import Scheduler
+from flock.core.signals import Channel
+from flock.model.artifact import Artifact, Record
 from flock.model.conditions import Condition, Tally, holds, leaves, mentions_idle
 from flock.model.errors import AgentFailedError, ClosedError, ConfigurationError, WaitError
 from flock.model.evaluation import FAILURE, Failure
 from flock.model.events import RunReport, RunState, RunStatus, Waiting
 from flock.model.ledger import Progress, Query
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Collection
-
-    from pydantic import BaseModel
-
-    from flock.core.lifecycle import LifecycleManager
-    from flock.core.publish import Spine
-    from flock.core.schedule import Scheduler
-    from flock.model.artifact import Record
+from flock.ports import Store
 
 M = TypeVar("M")
-_PAGE = 256  # records read at once by a follower
+_PAGE = 256  # records read at once
+_FAILURES = frozenset({FAILURE})
 
 
 class Waiter:
@@ -44,51 +43,27 @@ class Waiter:
 
     async def idle(self, *, timeout: float | None, run: str | None, drain: bool) -> RunReport:
         """Wait until a run (None: the ambient one, else the board) has no work left."""
-        ambient, actor = here(self._spine), acting(self._spine)
-        if run is None and ambient is not None:
-            run = ambient.run
+        if run is None:
+            run = self._run()
         self._refuse_own_run(run)
-        clock = self._spine.clock
-        started = clock.now()
-        reached = True
-        if actor is None and timeout is None:
-            reached = await self._until_idle(run, drain=drain)
-        else:
-            over = TimeoutError()
-            async with self.lent():
-                try:
-                    reached = await within(clock, timeout, self._until_idle(run, drain=drain), over)
-                except TimeoutError as error:
-                    if error is not over:
-                        raise
-                    reached = False
-        return await self.report(run, idle=reached, duration=clock.now() - started)
-
-    def _refuse_own_run(self, run: str | None) -> None:
-        """Raise WaitError when an agent would wait for the end of its own run."""
-        actor = acting(self._spine)
-        if actor is not None and run in {None, actor.run}:
-            message = (
-                f"agent {actor.name!r} would wait for its own run to be idle, which can't be before it ends: "
-                "open a traced_run() around what you wait for"
-            )
-            raise WaitError(message)
+        started = self._spine.clock.now()
+        reached = await self._in_time(timeout, self._until_idle(run, drain=drain))
+        return await self.report(run, idle=reached, duration=self._spine.clock.now() - started)
 
     async def _until_idle(self, run: str | None, *, drain: bool) -> bool:
         """Give True when no work is left, False when the board was closed before."""
         store, signals = self._spine.store, self._spine.signals
+        channels = (signals.quiet, signals.room) if drain else (signals.quiet,)
         while True:
             if await store.work(run):
                 if self.closed:
                     return False
-                changes = [signals.quiet.wait(), *([signals.room.wait()] if drain else [])]
+                change = _next(channels)
                 if drain and await self._drained(run):
                     continue
                 if await store.work(run):  # it may have ended while the store was asked
-                    await _first(changes)
-                continue
-            tasks = self._scheduler.tasks_of(run)
-            if tasks:
+                    await change
+            elif tasks := self._scheduler.tasks_of(run):
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             elif not drain or not await self._drained(run):
                 return True
@@ -109,48 +84,45 @@ class Waiter:
         before = Progress() if run is not None else self._reported
         if run is None:
             self._reported = progress
-        query = Query(types=frozenset({FAILURE}), run=run, since=before.sequence)
-        failures = [record.snapshot for record in await self._spine.store.query(query)]
         return RunReport(
             idle=idle,
             succeeded=progress.succeeded - before.succeeded,
             failed=progress.failed - before.failed,
             cancelled=progress.cancelled - before.cancelled,
-            waiting=tuple(await self.waiting(run)),
-            failures=tuple(each for each in failures if isinstance(each, Failure)),
+            waiting=tuple(await self._waiting(run, progress)),
+            failures=tuple(await self._failures(run, before.sequence)),
             duration=duration,
         )
 
-    async def waiting(self, run: str | None) -> list[Waiting]:
-        """Say what waits, with reason and due time: in the store, and schedules."""
-        return [*await self._spine.store.waiting(run), *self._lifecycle.waiting()]
+    async def _waiting(self, run: str | None, progress: Progress) -> list[Waiting]:
+        """Say what waits, with reason and due time: in the store, unless it holds nothing, and schedules."""
+        held = progress.work or progress.collecting
+        return [*(await self._spine.store.waiting(run) if held else ()), *self._lifecycle.waiting()]
+
+    async def _failures(self, run: str | None, since: int = 0, limit: int | None = None) -> list[Failure]:
+        found = await self._spine.store.query(Query(types=_FAILURES, run=run, since=since, limit=limit))
+        return [record.snapshot for record in found if isinstance(record.snapshot, Failure)]
 
     async def status(self, run: str) -> RunStatus:
         """Say where a run stands."""
         progress = await self._spine.store.progress(run)
-        state: RunState
-        if progress.was_cancelled:
-            state = "cancelled"
-        elif not progress.known:
-            state = "unknown"
-        elif progress.work:
-            state = "active"
-        elif progress.collecting:
-            state = "waiting"
-        else:
-            state = "failed" if await self._has_failed(run, progress) else "succeeded"
+        failures = await self._failures(run, limit=1)
+        states: dict[RunState, object] = {
+            "cancelled": progress.was_cancelled,
+            "unknown": not progress.known,
+            "active": progress.work,
+            "waiting": progress.collecting,
+            "failed": progress.failed or failures,
+            "succeeded": True,
+        }
         return RunStatus(
-            state=state,
+            state=next(state for state, applies in states.items() if applies),
             ready=progress.ready, running=progress.running, delayed=progress.delayed, succeeded=progress.succeeded,
             failed=progress.failed, cancelled=progress.cancelled, waiting=progress.collecting,
             artifacts=progress.artifacts,
         )  # fmt: skip
 
-    async def _has_failed(self, run: str, progress: Progress) -> bool:
-        query = Query(types=frozenset({FAILURE}), run=run, limit=1)
-        return progress.failed > 0 or bool(await self._spine.store.query(query))
-
-    # ---- conditions
+    # ---- conditions and answers
 
     async def until(self, condition: object, *, timeout: float | None) -> bool:
         """Wait until a condition holds for the ambient run, else for the board.
@@ -158,121 +130,157 @@ class Waiter:
         False after the timeout; without one also when nothing is left that could still make it true.
         """
         if not isinstance(condition, Condition):
-            message = f"run_until takes a condition such as Until.exists(Report), not {condition!r}"
-            raise ConfigurationError(message)
-        ambient = here(self._spine)
-        run = None if ambient is None else ambient.run
+            raise ConfigurationError(f"run_until takes a condition such as Until.exists(Report), not {condition!r}")
+        run = self._run()
         if mentions_idle(condition):
             self._refuse_own_run(run)
-        over = TimeoutError()
-        async with self.lent():
-            try:
-                return await within(
-                    self._spine.clock, timeout, self._until(condition, run, forever=timeout is not None), over
-                )
-            except TimeoutError as error:
-                if error is not over:
-                    raise
-                return False
+        return await self._in_time(timeout, self._until(condition, run, forever=timeout is not None))
 
     async def _until(self, condition: Condition, run: str | None, *, forever: bool) -> bool:
         signals, store = self._spine.signals, self._spine.store
-        tallies = leaves(condition)
-        counts = dict.fromkeys(tallies, 0)
-        cursor = 0
-        while True:
-            changes = (signals.changed.wait(), signals.quiet.wait())
-            while records := await store.follow(cursor, _PAGE):
-                cursor = records[-1].sequence
-                for record in records:
-                    _count(tallies, counts, record, run)
-            idle = not await store.work(run) and not self._scheduler.tasks_of(run)
-            if holds(condition, counts, idle=idle):
-                return True
-            if self.closed or (idle and not forever and not await self._may_change(run)):
-                return False
-            if mentions_idle(condition) and not await store.work(run) and (tasks := self._scheduler.tasks_of(run)):
-                await asyncio.wait(tasks)
-            else:
-                await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
-            for change in changes:
-                change.cancel()
+        counts = dict.fromkeys(leaves(condition), 0)
+        with _Watch(store, signals.changed, signals.quiet, signals.room) as watch:
+            while True:
+                while records := await watch.read():
+                    _count(counts, records, run)
+                idle = not await store.work(run) and not self._scheduler.tasks_of(run)
+                if holds(condition, counts, idle=idle):
+                    return True
+                if self.closed or (idle and not forever and not await self._may_change(run)):
+                    return False
+                await watch.change()
 
     async def _may_change(self, run: str | None) -> bool:
-        return any(each.due is not None for each in await self.waiting(run))
+        due = [*await self._spine.store.waiting(run), *self._lifecycle.waiting()]
+        return any(each.due is not None for each in due)
 
     async def answer(self, run: str, kind: type[M], asked: Record) -> M:
         """Wait for the first artifact of a type in a run; when it goes idle raises its first Failure, or what waits."""
-        cursor, signals, store = asked.sequence, self._spine.signals, self._spine.store
+        signals, store = self._spine.signals, self._spine.store
         failure: Failure | None = None  # an agent may handle it, so that an answer comes all the same
-        while True:
-            changes = (signals.changed.wait(), signals.quiet.wait())
-            while records := await store.follow(cursor, _PAGE):
-                cursor = records[-1].sequence
-                mine = [record for record in records if record.run == run]
-                found = next((record for record in mine if isinstance(record.snapshot, kind)), None)
-                if found is not None:
-                    payload: M = Artifact.of(found).payload
-                    return payload
-                failures = [record.snapshot for record in mine if isinstance(record.snapshot, Failure)]
-                failure = failure or next(iter(failures), None)
-            if not await store.work(run) and not await self._may_change_soon(run):
-                raise await self._unanswered(run, kind) if failure is None else AgentFailedError((failure,))
-            if self.closed:
-                message = f"the Flock was closed before there was a {kind.__name__}"
-                raise ClosedError(message)
-            await _first(changes)
-
-    async def _unanswered(self, run: str, kind: type) -> WaitError:
-        found = await self._spine.store.waiting(run)
-        held = "; ".join(f"{each.agent} ({each.reason}: {each.detail})" for each in found) or "nothing waits"
-        return WaitError(f"the run went idle without a {kind.__name__}: {held}")
-
-    async def _may_change_soon(self, run: str) -> bool:
-        return any(each.due is not None and each.reason == "after" for each in await self._spine.store.waiting(run))
+        with _Watch(store, signals.changed, signals.quiet, since=asked.sequence) as watch:
+            while True:
+                while records := await watch.read():
+                    for record in records:
+                        if record.run == run and isinstance(record.snapshot, kind):
+                            payload: M = Artifact.of(record).payload
+                            return payload
+                        if failure is None and record.run == run and isinstance(record.snapshot, Failure):
+                            failure = record.snapshot
+                if not await store.work(run):
+                    _refuse_to_wait(kind, failure, await store.waiting(run))
+                if self.closed:
+                    raise ClosedError(f"the Flock was closed before there was a {kind.__name__}")
+                await watch.change()
 
     # ---- news
 
     async def follow(self, types: tuple[type[BaseModel], ...], run: str | None, since: int) -> AsyncIterator[Artifact]:
         """Give artifacts as they are committed, after a sequence, until the board is closed."""
-        cursor = since
-        while True:
-            change = self._spine.signals.changed.wait()
-            while records := await self._spine.store.follow(cursor, _PAGE):
-                for record in records:
-                    cursor = record.sequence
-                    if run in {None, record.run} and (not types or isinstance(record.snapshot, types)):
-                        yield Artifact.of(record)
-            if self.closed:
-                return
-            await change
+        with _Watch(self._spine.store, self._spine.signals.changed, since=since) as watch:
+            while True:
+                while records := await watch.read():
+                    for record in records:
+                        if run in {None, record.run} and (not types or isinstance(record.snapshot, types)):
+                            yield Artifact.of(record)
+                if self.closed:
+                    return
+                await watch.change()
 
-    @asynccontextmanager
-    async def lent(self) -> AsyncGenerator[None, None]:
+    # ---- inside an activation
+
+    def lent(self) -> AbstractAsyncContextManager[None]:
         """Lend the slots of the activation around this, if there is one, while it waits."""
         actor = acting(self._spine)
-        if actor is None:
-            yield
-            return
-        async with actor.lent():
-            yield
+        return nullcontext() if actor is None else actor.lent()
+
+    async def _in_time(self, timeout: float | None, work: Coroutine[None, None, bool]) -> bool:
+        """Await some work, with slots lent; False when its time was over before."""
+        if timeout is None and acting(self._spine) is None:
+            return await work
+        over = TimeoutError()
+        async with self.lent():
+            try:
+                return await within(self._spine.clock, timeout, work, over)
+            except TimeoutError as error:
+                if error is not over:
+                    raise
+                return False
+
+    def _run(self) -> str | None:
+        """Name the ambient run, if there is one."""
+        ambient = here(self._spine)
+        return None if ambient is None else ambient.run
+
+    def _refuse_own_run(self, run: str | None) -> None:
+        """Raise WaitError when an agent would wait for the end of its own run."""
+        actor = acting(self._spine)
+        if actor is not None and run in {None, actor.run}:
+            raise WaitError(
+                f"agent {actor.name!r} would wait for its own run to be idle, which can't be before it ends: "
+                "open a traced_run() around what you wait for"
+            )
 
 
-async def _first(changes: Collection[asyncio.Future[None]]) -> None:
-    await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
-    for change in changes:
-        change.cancel()
+class _Watch:
+    """Reads on along the board and sees every change of some channels, also one that comes before it is waited for."""
+
+    __slots__ = ("_change", "_channels", "_cursor", "_store")
+
+    def __init__(self, store: Store, *channels: Channel, since: int = 0) -> None:
+        self._store = store
+        self._channels = channels
+        self._cursor = since
+
+    def __enter__(self) -> Self:
+        self._change = _next(self._channels)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for channel in self._channels:
+            if self._change in channel.waiters:
+                channel.waiters.remove(self._change)
+
+    async def change(self) -> None:
+        """Wait for the next change."""
+        await self._change
+        self.__exit__()
+        self.__enter__()
+
+    async def read(self) -> Sequence[Record]:
+        """Give the next records; nothing when that was all for now."""
+        records = await self._store.follow(self._cursor, _PAGE)
+        if records:
+            self._cursor = records[-1].sequence
+        return records
 
 
-def _count(tallies: tuple[Tally, ...], counts: dict[Tally, int], record: Record, run: str | None) -> None:
-    for tally in tallies:
-        if tally.correlation_id is None and run is not None and record.run != run:
-            continue
-        if counted(tally, record):
-            counts[tally] += 1
+def _next(channels: Sequence[Channel]) -> asyncio.Future[None]:
+    """Give a future that is done at the next change of any of these channels."""
+    change = channels[0].wait()
+    for channel in channels[1:]:
+        channel.waiters.append(change)
+    return change
 
 
-def counted(tally: Tally, record: Record) -> bool:
+def _refuse_to_wait(kind: type, failure: Failure | None, held: Sequence[Waiting]) -> None:
+    """Raise for an answer that can't come any more; only what is not visible yet could still bring it."""
+    if any(each.due is not None and each.reason == "after" for each in held):
+        return
+    if failure is not None:
+        raise AgentFailedError((failure,))
+    waits = "; ".join(f"{each.agent} ({each.reason}: {each.detail})" for each in held) or "nothing waits"
+    raise WaitError(f"the run went idle without a {kind.__name__}: {waits}")
+
+
+def _count(counts: dict[Tally, int], records: Sequence[Record], run: str | None) -> None:
+    for record in records:
+        for tally in counts:
+            if (tally.correlation_id is not None or run in {None, record.run}) and _counted(tally, record):
+                counts[tally] += 1
+
+
+def _counted(tally: Tally, record: Record) -> bool:
     """Say whether a tally counts a record, raises what its predicate raises."""
     payload = record.snapshot
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from opentelemetry.trace import INVALID_SPAN, Span
 from pydantic import BaseModel
@@ -15,18 +15,12 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 
 
-class Lineage(Protocol):
-    """Why an artifact exists, up and down; both in board order."""
+class Lineage(NamedTuple):
+    """Why an artifact exists and what came of it; both in board order, without the artifact itself."""
 
-    @property
-    def ancestors(self) -> Sequence[Artifact]:
-        """What it was made from."""
-        ...
-
-    @property
-    def descendants(self) -> Sequence[Artifact]:
-        """What was made from it."""
-        ...
+    artifact: Artifact
+    ancestors: tuple[Artifact, ...]
+    descendants: tuple[Artifact, ...]
 
 
 class Reads(Protocol):
