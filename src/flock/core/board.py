@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
 from flock.model.artifact import Artifact, Record
+from flock.model.context import Lineage
 from flock.model.errors import VisibilityError
 from flock.model.ledger import Consumption, Query
 from flock.model.payload import members
@@ -20,15 +20,6 @@ if TYPE_CHECKING:
     from flock.ports import Clock, Store
 
 M = TypeVar("M", bound=BaseModel)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lineage:
-    """Why an artifact exists and what came of it; both in board order, without the artifact itself."""
-
-    artifact: Artifact
-    ancestors: tuple[Artifact, ...]
-    descendants: tuple[Artifact, ...]
 
 
 def sees(identity: Identity | None, record: Record, now: float) -> bool:
