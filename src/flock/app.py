@@ -34,6 +34,7 @@ from flock.engines.choose import EngineChooser
 from flock.model.artifact import Artifact
 from flock.model.collect import positive
 from flock.model.errors import ConfigurationError, FlockError, PublishError
+from flock.model.evaluation import Failure
 from flock.model.events import RunReport, RunStatus
 from flock.model.visibility import Visibility
 from flock.stores.url import open_store
@@ -86,6 +87,7 @@ class Flock:
             max_activations=None if max_activations is None else positive("max_activations", max_activations),
             max_concurrency=None if max_concurrency is None else positive("max_concurrency", max_concurrency),
         )
+        Failure.model_rebuild()  # here, since pydantic's building at first use is not safe between threads
         metrics = Telemetry(self._clock.new_id(), self.name)
         self._metrics = metrics
         self._roster = Roster()

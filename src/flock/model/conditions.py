@@ -15,13 +15,28 @@ Predicate = Callable[[Any], bool]
 
 
 class Tally(NamedTuple):
-    """Which artifacts a counter counts: a type (subclasses included) and what they must agree with."""
+    """A count of artifacts that still needs its bound: `.at_least(n)`, `.at_most(n)` or `.exactly(n)`.
+
+    It counts a type, subclasses included; the other parts are what the artifacts must agree with.
+    """
 
     type: type[BaseModel]
     where: Predicate | None = None
     tags: frozenset[str] = frozenset()
     produced_by: str | None = None
     correlation_id: str | None = None
+
+    def at_least(self, n: int) -> Condition:
+        """N or more."""
+        return Condition("count", tally=self, low=_whole(n))
+
+    def at_most(self, n: int) -> Condition:
+        """N or fewer."""
+        return Condition("count", tally=self, high=_whole(n))
+
+    def exactly(self, n: int) -> Condition:
+        """Just n."""
+        return Condition("count", tally=self, low=_whole(n), high=n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +68,6 @@ class Condition:
     def __bool__(self) -> bool:
         """Refuse `and`, `or` and `not`, which can't be overloaded."""
         raise ConfigurationError("combine conditions with & | ~ instead of and, or, not")
-
-
-class Counting(NamedTuple):
-    """A count that still needs its bound: `.at_least(n)`, `.at_most(n)` or `.exactly(n)`."""
-
-    tally: Tally
-
-    def at_least(self, n: int) -> Condition:
-        """N or more."""
-        return Condition("count", tally=self.tally, low=_whole(n))
-
-    def at_most(self, n: int) -> Condition:
-        """N or fewer."""
-        return Condition("count", tally=self.tally, high=_whole(n))
-
-    def exactly(self, n: int) -> Condition:
-        """Just n."""
-        return Condition("count", tally=self.tally, low=_whole(n), high=n)
 
 
 def leaves(condition: Condition) -> tuple[Tally, ...]:
@@ -125,13 +122,13 @@ class When:
         tags: frozenset[str] | set[str] | list[str] | tuple[str, ...] = (),
         produced_by: str | None = None,
         correlation_id: str | None = None,
-    ) -> Counting:
+    ) -> Tally:
         """Count artifacts of a type: `When.count(Vote).at_least(3)`."""
         if not isinstance(kind, type) or not issubclass(kind, BaseModel):
             raise ConfigurationError(f"a condition counts pydantic models; {kind!r} is none")
         if where is not None and not callable(where):
             raise ConfigurationError(f"where= takes a function of a payload, not {where!r}")
-        return Counting(Tally(kind, where, frozenset(tags), produced_by, correlation_id))
+        return Tally(kind, where, frozenset(tags), produced_by, correlation_id)
 
     @staticmethod
     def exists(kind: type[BaseModel], **filters: Any) -> Condition:  # noqa: ANN401 - see count
@@ -143,7 +140,11 @@ class When:
         """At least one artifact of a type whose field passes a predicate."""
         if field not in getattr(kind, "model_fields", {}):
             raise ConfigurationError(f"{getattr(kind, '__name__', kind)} has no field {field!r}")
-        return When.exists(kind, where=lambda payload: bool(predicate(getattr(payload, field))), **filters)
+
+        def where(payload: BaseModel) -> bool:
+            return bool(predicate(getattr(payload, field)))
+
+        return When.exists(kind, where=where, **filters)
 
 
 class Until(When):
@@ -155,7 +156,7 @@ class Until(When):
         return Condition("idle")
 
     @staticmethod
-    def artifact_count(kind: type[BaseModel], **filters: Any) -> Counting:  # noqa: ANN401
+    def artifact_count(kind: type[BaseModel], **filters: Any) -> Tally:  # noqa: ANN401
         """Count artifacts of a type: `Until.artifact_count(Report).at_least(1)`."""
         return When.count(kind, **filters)
 

@@ -27,12 +27,14 @@ class Reads(Protocol):
 
     async def list(self) -> Sequence[Artifact]:
         """Give all artifacts."""
+        ...
 
     async def get(self, id: str) -> Artifact | None:
         """Give one artifact."""
 
     async def get_by_type(self, kind: type[M]) -> Sequence[M]:
         """Give the payloads of a type, subclasses included."""
+        ...
 
     async def query(
         self,
@@ -48,12 +50,15 @@ class Reads(Protocol):
         as_of: int | None = None,
     ) -> Sequence[Artifact]:
         """Give matching artifacts in board order."""
+        ...
 
     async def lineage(self, artifact: Artifact | str) -> Lineage:
         """Give ancestors and descendants."""
+        ...
 
     async def consumptions(self, artifact: Artifact | str) -> Sequence[Consumption]:
         """Say who had it as an input."""
+        ...
 
 
 class Context:

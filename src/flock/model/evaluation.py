@@ -21,7 +21,7 @@ M = TypeVar("M", bound=BaseModel)
 class Failure(BaseModel):
     """An activation, or the matching of an artifact, that failed; published like any artifact."""
 
-    model_config = ConfigDict(frozen=True, defer_build=True)  # builds when first made: imports are for free
+    model_config = ConfigDict(frozen=True, defer_build=True)  # a Flock builds it, not the import
 
     agent: str
     error_type: str
@@ -134,9 +134,7 @@ class OutputGroup(NamedTuple):
 
     def declared_type(self, kind: type) -> type[BaseModel] | None:
         """Give the declared type that covers this one, or None."""
-        if kind in self.types:
-            return kind
-        return next((base for base in self.types if issubclass(kind, base)), None)
+        return kind if kind in self.types else next((base for base in self.types if issubclass(kind, base)), None)
 
 
 def group_types(groups: Sequence[OutputGroup]) -> tuple[type[BaseModel], ...]:

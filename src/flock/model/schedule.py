@@ -105,24 +105,22 @@ def _seconds(name: str, value: object, *, least: float) -> float:
 
 
 def _moments(at: object) -> Once | Daily:
-    match _parsed(at) if isinstance(at, str) else at:
-        case datetime() as moment:
-            return Once(moment)
-        case time(tzinfo=None) as moment:
-            return Daily(moment)
+    try:
+        if isinstance(at, str):
+            at = time.fromisoformat(at) if _CLOCK_TIME.fullmatch(at) else datetime.fromisoformat(at)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"at={at!r} is no time: write 'HH:MM[:SS]' (daily) or a datetime like '2030-01-31T09:00' (once)"
+        ) from error
+    match at:
+        case datetime():
+            return Once(at)
+        case time(tzinfo=None):
+            return Daily(at)
         case time():
             raise ConfigurationError(f"at={at!r} has a time zone of its own: give a naive time, and the zone as tz=")
         case _:
             raise ConfigurationError(f"at={at!r} must be a datetime, a time, 'HH:MM[:SS]' or an ISO datetime")
-
-
-def _parsed(text: str) -> datetime | time:
-    try:
-        return time.fromisoformat(text) if _CLOCK_TIME.fullmatch(text) else datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigurationError(
-            f"at={text!r} is no time: write 'HH:MM[:SS]' (daily) or a datetime like '2030-01-31T09:00' (once)"
-        ) from error
 
 
 def _five_fields(expression: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from typing_extensions import override
 
@@ -145,35 +145,30 @@ def _names(field: str, value: object) -> frozenset[str]:
     return frozenset(map(str, names))
 
 
-_KINDS: Final[dict[object, type[Visibility]]] = {
-    "public": PublicVisibility,
-    "private": PrivateVisibility,
-    "labelled": LabelledVisibility,
-    "tenant": TenantVisibility,
-    "after": AfterVisibility,
+_KINDS: Final[dict[str, type[Visibility]]] = {
+    cls.__name__.removesuffix("Visibility").lower(): cls
+    for cls in (PublicVisibility, PrivateVisibility, LabelledVisibility, TenantVisibility, AfterVisibility)
 }
 
 
-def to_plain(value: object) -> object:
+def to_plain(value: Any) -> Any:  # noqa: ANN401 - what the encoder of JSON does not know, and what it does
     """Give JSON data for a visibility or for a part of one; raises PublishError for a kind of the user's own."""
-    match value:
-        case frozenset():
-            return sorted(map(str, value))
-        case timedelta():
-            return value.total_seconds()
-        case _:
-            for kind, cls in _KINDS.items():
-                if type(value) is cls:
-                    return {"kind": kind} | {field.name: getattr(value, field.name) for field in fields(cls)}
-            raise PublishError(f"{type(value).__name__} has no JSON form: use one of the five kinds of visibility")
+    if isinstance(value, frozenset):
+        return sorted(cast("frozenset[str]", value))
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    for kind, cls in _KINDS.items():
+        if type(value) is cls:
+            return {"kind": kind} | {field.name: getattr(value, field.name) for field in fields(cls)}
+    raise PublishError(f"{type(value).__name__} has no JSON form: use one of the five kinds of visibility")
 
 
-def from_plain(data: object) -> Visibility:
+def from_plain(data: Any) -> Visibility:  # noqa: ANN401 - what JSON holds
     """Read JSON data of a visibility; raises PublishError when it is none."""
     match data:
         case {"kind": "after", "ttl": float() | int() as ttl, "then": then}:
             return AfterVisibility(ttl=timedelta(seconds=ttl), then=from_plain(then))
-        case {"kind": kind, **parts} if kind in _KINDS:
-            return _KINDS[kind](**parts)
+        case {"kind": kind} if kind in _KINDS:
+            return _KINDS[kind](**{name: part for name, part in data.items() if name != "kind"})
         case _:
             raise PublishError(f"unknown kind of visibility {data!r}")
