@@ -29,6 +29,7 @@ from flock.engines.threads import Threads
 from flock.model.artifact import Artifact
 from flock.model.collect import positive
 from flock.model.errors import FlockError, PublishError
+from flock.model.evaluation import Failure
 from flock.model.events import RunReport, RunStatus
 from flock.model.visibility import Visibility
 from flock.ports import BoardHandle, Clock, Observer, OrchestratorComponent, Store
@@ -68,6 +69,7 @@ class Flock:
         """Wire a board. Raises ConfigurationError for what can't work; starts nothing."""
         self.name = name or _DEFAULT_RUN
         self._home_kind, self._loop_factory = home, loop_factory  # for the blocking facade
+        Failure.model_rebuild()  # here, since pydantic's building at first use is not safe between threads
         clock = clock or SystemClock()
         metrics = Telemetry(clock.new_id(), self.name)
         signals = Signals(clock, metrics, observers)

@@ -1,16 +1,30 @@
 """P3: any model is a type of the board, under a stable name, without registration."""
 
+import json
 import subprocess
 import sys
 import textwrap
 import types
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pytest
 from pydantic import BaseModel, RootModel, create_model
 
-from flock import Artifact, ConfigurationError, Flock, PublishError, flock_type
+from flock import (
+    AfterVisibility,
+    Artifact,
+    ConfigurationError,
+    Flock,
+    LabelledVisibility,
+    PrivateVisibility,
+    PublicVisibility,
+    PublishError,
+    TenantVisibility,
+    Visibility,
+    flock_type,
+)
 
 T = TypeVar("T")
 
@@ -198,6 +212,60 @@ async def test_p03_reading_json_of_a_class_that_is_not_loaded_is_a_clear_error(f
     artifact = await flock.publish(Local())
     with pytest.raises(PublishError, match="payload_type="):
         Artifact.from_json(artifact.to_json())
+
+
+@pytest.mark.parametrize(
+    "visibility",
+    [
+        PrivateVisibility(agents={"b", "a"}),
+        LabelledVisibility(required_labels={"north", "audit"}),
+        TenantVisibility(tenant_id="north"),
+        AfterVisibility(ttl=timedelta(hours=1), then=AfterVisibility(ttl=timedelta(seconds=1.5))),
+        PublicVisibility(),
+        None,
+    ],
+)
+def test_p03_every_kind_of_visibility_goes_through_json(visibility: Visibility | None) -> None:
+    artifact = Artifact(Invoice(total=2), tags={"z", "a"}, visibility=visibility)
+    text = artifact.to_json()
+    again = Artifact.from_json(text, Invoice)
+    assert (again.visibility, again.tags) == (artifact.visibility, artifact.tags)
+    assert again.to_json() == text
+
+
+class OwnVisibility(PublicVisibility):
+    pass
+
+
+def test_p03_a_kind_of_visibility_of_ones_own_has_no_json_form() -> None:
+    with pytest.raises(PublishError, match="OwnVisibility has no JSON form"):
+        Artifact(Invoice(), visibility=OwnVisibility()).to_json()
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("visibility", {"kind": "secret"}, "unknown kind of visibility"),
+        ("visibility", None, "unknown kind of visibility"),
+        ("visibility", {"kind": "after", "ttl": "1 h", "then": {"kind": "public"}}, "ttl="),
+        ("visibility", {"kind": "private"}, "agents"),
+        ("visibility", {"kind": "labelled", "required_labels": [1]}, "required_labels="),
+        ("sequence", "first", "sequence"),
+        ("tags", 5, "tags"),
+        ("created_at", "soon", "soon"),
+        ("payload", {"total": "much"}, "total"),
+    ],
+)
+def test_p03_reading_what_is_no_artifact_is_a_clear_error(part: str, value: Any, words: str) -> None:
+    data = json.loads(Artifact(Invoice(total=2)).to_json()) | {part: value}
+    with pytest.raises(PublishError, match=words):
+        Artifact.from_json(json.dumps(data), Invoice)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "5", "{}", "{"])
+def test_p03_reading_other_text_is_a_clear_error(text: str) -> None:
+    with pytest.raises(PublishError, match="no artifact as to_json writes it"):
+        Artifact.from_json(text, Invoice)
 
 
 SCRIPT = """

@@ -14,9 +14,8 @@ import pytest
 from pydantic import BaseModel
 
 import flock as facade
-from flock import BatchSpec, EvalInputs, Failure, Flock, JoinSpec, When
+from flock import BatchSpec, EvalInputs, Failure, Flock, JoinSpec, Until, When
 from flock.core.declare import AgentBuilder
-from flock.model.conditions import Idle
 from flock.topology import Finding
 from flock.topology.wording import condition
 
@@ -350,7 +349,7 @@ def test_schedules_stand_with_their_agent(schedule: dict[str, Any], words: str) 
 
 
 def test_idleness_has_a_word() -> None:
-    assert condition(Idle(), str) == "idle"
+    assert condition(Until.idle(), str) == "idle"
 
 
 def test_two_classes_of_one_name_are_told_apart() -> None:

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -158,8 +158,7 @@ class _Session:
         last = self._last
         report = last
         if self._report is not None:
-            report = replace(
-                self._report,
+            report = self._report._replace(
                 succeeded=self._report.succeeded + last.succeeded,
                 failed=self._report.failed + last.failed,
                 cancelled=self._report.cancelled + last.cancelled,
@@ -167,7 +166,7 @@ class _Session:
             )
         return Outcome(
             end=self._end if self._end != "idle" or report.idle else "timeout",
-            report=replace(report, duration=took),
+            report=report._replace(duration=took),
             published=len(self._published),
             results=self._results,
             notes=self._notes,

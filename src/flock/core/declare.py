@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Self, TypeVar, cast, get_args
 
@@ -189,11 +188,11 @@ class AgentBuilder:
 
     def labels(self, *labels: str) -> Self:
         """Carry labels that LabelledVisibility asks for."""
-        return self._set(identity=replace(self.declared.identity, labels=_words("labels", labels)))
+        return self._set(identity=self.declared.identity._replace(labels=_words("labels", labels)))
 
     def tenant(self, id: str) -> Self:
         """Belong to a tenant."""
-        return self._set(identity=replace(self.declared.identity, tenant=str(id)))
+        return self._set(identity=self.declared.identity._replace(tenant=str(id)))
 
     def prevent_self_trigger(self, prevent: bool = True) -> Self:  # noqa: FBT001, FBT002 - the API's shape
         """Don't fire on what this agent published itself (the default)."""

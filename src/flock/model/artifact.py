@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from typing_extensions import override
 
 from flock.model.errors import PublishError
 from flock.model.payload import loaded_type, private_copy, type_name
-from flock.model.visibility import (
-    PUBLIC,
-    AfterVisibility,
-    LabelledVisibility,
-    PrivateVisibility,
-    PublicVisibility,
-    TenantVisibility,
-    Visibility,
-)
+from flock.model.visibility import PUBLIC, PublicVisibility, Visibility, from_plain, to_plain
 
 M = TypeVar("M", bound=BaseModel)
 Model = type[BaseModel]  # the name `type` is taken inside Artifact
 EXTERNAL = "external"
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+class _Unset(PublicVisibility):
+    """The mark of an artifact whose maker left the visibility to the declaration and the inputs."""
+
+    __slots__ = ()
+
+
+UNSET = _Unset()
+
+
+@dataclass(slots=True, eq=False)  # not kw_only, which makes building one half as slow again
 class Record:
     """One artifact as a store keeps it: the envelope and the private snapshot of its payload.
 
@@ -58,14 +61,12 @@ class Record:
 
     def same_content(self, other: Record) -> bool:
         """Say whether both would be the same artifact to a reader (P4)."""
-        return (
-            self.type == other.type
-            and self.snapshot == other.snapshot
-            and self.tags == other.tags
-            and self.visibility == other.visibility
-            and self.partition_key == other.partition_key
-            and self.run == other.run
-        )
+        return _content(self) == _content(other)
+
+
+def part(path: str) -> Any:  # noqa: ANN401 - the attribute's annotation says
+    """Make a read-only attribute of a part of what an object holds; its annotation gives the type."""
+    return property(attrgetter(path))
 
 
 class Artifact:
@@ -90,11 +91,9 @@ class Artifact:
     ) -> None:
         """Take a snapshot of the payload; raises PublishError when it is no pydantic model."""
         if not isinstance(payload, BaseModel):
-            message = f"an artifact's payload is a pydantic model, not {type(payload).__name__}"
-            raise PublishError(message)
+            raise PublishError(f"an artifact's payload is a pydantic model, not {type(payload).__name__}")
         if visibility is not None and not isinstance(visibility, Visibility):
-            message = f"visibility= takes a Visibility, not {visibility!r}"
-            raise PublishError(message)
+            raise PublishError(f"visibility= takes a Visibility, not {visibility!r}")
         self._payload: BaseModel | None = None
         self._record = Record(
             id=id or "",
@@ -103,9 +102,9 @@ class Artifact:
             run=correlation_id or "",
             created=0.0,
             produced_by=produced_by,
+            partition_key=partition_key,
             tags=frozenset(tags),
             visibility=UNSET if visibility is None else visibility,
-            partition_key=partition_key,
         )
 
     @classmethod
@@ -119,11 +118,34 @@ class Artifact:
     @classmethod
     def around(cls, payload: BaseModel, produced_by: str) -> Artifact:
         """Give a view of a model that is no copy: for scores, which look and change nothing."""
-        record = Record(id="", type=type_name(type(payload)), snapshot=payload, run="", created=0.0, visibility=UNSET)
-        record.produced_by = produced_by
-        view = cls.of(record)
-        view._payload = payload
+        view = cls.of(Record("", type_name(type(payload)), payload, "", 0.0, produced_by, visibility=UNSET))
+        view._payload = payload  # noqa: SLF001
         return view
+
+    record: Final[Record] = part("_record")
+    """What the store keeps; for stores and the core."""
+    id: Final[str] = part("_record.id")
+    """Unique on every board; given by the caller or random."""
+    sequence: Final[int] = part("_record.sequence")
+    """The position on its board, from 1; 0 before it is committed."""
+    type: Final[str] = part("_record.type")
+    """The stable name of the payload's type."""
+    produced_by: Final[str] = part("_record.produced_by")
+    """`"external"` or the agent's name."""
+    correlation_id: Final[str] = part("_record.run")
+    """The run it belongs to."""
+    partition_key: Final[str | None] = part("_record.partition_key")
+    """A key of the user's, inherited when all inputs agree."""
+    tags: Final[frozenset[str]] = part("_record.tags")
+    """Words to select by."""
+    parents: Final[tuple[str, ...]] = part("_record.parents")
+    """Ids of the artifacts that it was made from."""
+    activation_id: Final[str | None] = part("_record.activation_id")
+    """The activation that made it."""
+    trace_context: Final[str | None] = part("_record.trace_context")
+    """The W3C traceparent of the span that published it."""
+    depth: Final[int] = part("_record.depth")
+    """One more than the deepest parent's; 0 for what came from outside."""
 
     @property
     def payload(self) -> Any:  # noqa: ANN401 - the type is known only at run time
@@ -132,46 +154,6 @@ class Artifact:
         if payload is None:
             payload = self._payload = private_copy(self._record.snapshot)
         return payload
-
-    @property
-    def record(self) -> Record:
-        """What the store keeps; for stores and the core."""
-        return self._record
-
-    @property
-    def id(self) -> str:
-        """Unique on every board; given by the caller or random."""
-        return self._record.id
-
-    @property
-    def sequence(self) -> int:
-        """The position on its board, from 1; 0 before it is committed."""
-        return self._record.sequence
-
-    @property
-    def type(self) -> str:
-        """The stable name of the payload's type."""
-        return self._record.type
-
-    @property
-    def produced_by(self) -> str:
-        """`"external"` or the agent's name."""
-        return self._record.produced_by
-
-    @property
-    def correlation_id(self) -> str:
-        """The run it belongs to."""
-        return self._record.run
-
-    @property
-    def partition_key(self) -> str | None:
-        """A key of the user's, inherited when all inputs agree."""
-        return self._record.partition_key
-
-    @property
-    def tags(self) -> frozenset[str]:
-        """Words to select by."""
-        return self._record.tags
 
     @property
     def visibility(self) -> Visibility:
@@ -184,66 +166,32 @@ class Artifact:
         """When it was made; aware, UTC."""
         return dt.datetime.fromtimestamp(self._record.created, dt.UTC)
 
-    @property
-    def parents(self) -> tuple[str, ...]:
-        """Ids of the artifacts that it was made from."""
-        return self._record.parents
-
-    @property
-    def activation_id(self) -> str | None:
-        """The activation that made it."""
-        return self._record.activation_id
-
-    @property
-    def trace_context(self) -> str | None:
-        """The W3C traceparent of the span that published it."""
-        return self._record.trace_context
-
-    @property
-    def depth(self) -> int:
-        """One more than the deepest parent's; 0 for what came from outside."""
-        return self._record.depth
-
     def to_json(self) -> str:
         """Give the artifact as JSON text; `from_json` reads it back."""
         record = self._record
-        return json.dumps({
-            "id": record.id, "sequence": record.sequence, "type": record.type,
-            "payload": record.snapshot.model_dump(mode="json", by_alias=True, round_trip=True),
-            "produced_by": record.produced_by, "correlation_id": record.run, "partition_key": record.partition_key,
-            "tags": sorted(record.tags), "visibility": visibility_to_dict(self.visibility),
-            "created_at": self.created_at.isoformat(), "parents": list(record.parents),
-            "activation_id": record.activation_id, "trace_context": record.trace_context, "depth": record.depth,
-            "slot": record.slot,
-        })  # fmt: skip
+        parts = {_JSON_NAMES.get(name, name): getattr(record, name) for name in Record.__slots__}
+        payload = record.snapshot.model_dump(mode="json", by_alias=True, round_trip=True)
+        parts |= {"payload": payload, "created_at": self.created_at.isoformat(), "visibility": self.visibility}
+        return json.dumps(parts, default=to_plain)
 
     @classmethod
     def from_json(cls, text: str, payload_type: Model | None = None) -> Artifact:
         """Read what `to_json` wrote; without `payload_type` the class must be in a module that is loaded.
 
-        Nothing is imported by name. Raises PublishError when the class can't be found.
+        Nothing is imported by name. Raises PublishError when the class can't be found, and for any other text.
         """
-        data = json.loads(text)
-        payload_type = payload_type or loaded_type(data["type"])
-        return cls.of(
-            Record(
-                id=data["id"],
-                type=data["type"],
-                snapshot=payload_type.model_validate_json(json.dumps(data["payload"])),
-                run=data["correlation_id"],
-                created=dt.datetime.fromisoformat(data["created_at"]).timestamp(),
-                produced_by=data["produced_by"],
-                partition_key=data["partition_key"],
-                tags=frozenset(data["tags"]),
-                visibility=visibility_from_dict(data["visibility"]),
-                parents=tuple(data["parents"]),
-                activation_id=data["activation_id"],
-                trace_context=data["trace_context"],
-                depth=data["depth"],
-                slot=data["slot"],
-                sequence=data["sequence"],
-            )
-        )
+        try:
+            data = json.loads(text)
+            parts = {name: data[_JSON_NAMES.get(name, name)] for name in Record.__slots__}
+            kind = payload_type or loaded_type(data["type"])
+            parts["snapshot"] = kind.model_validate_json(json.dumps(data["payload"]))
+            parts["created"] = dt.datetime.fromisoformat(data["created_at"]).timestamp()
+            parts["visibility"] = from_plain(data["visibility"])
+            return cls.of(_checker().validate_python(parts))
+        except PublishError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise PublishError(f"this is no artifact as to_json writes it: {error!r}") from error
 
     @override
     def __eq__(self, other: object) -> bool:
@@ -264,14 +212,9 @@ class Artifact:
         return f"<Artifact {record.type} #{record.sequence} {record.id} by {record.produced_by} in run {record.run}>"
 
 
-class _Unset(PublicVisibility):
-    """The mark of an artifact whose maker left the visibility to the declaration and the inputs."""
-
-    __slots__ = ()
-
-
-UNSET = _Unset()
 _new = Artifact.__new__
+_content = attrgetter("type", "snapshot", "tags", "visibility", "partition_key", "run")
+_JSON_NAMES = {"snapshot": "payload", "run": "correlation_id", "created": "created_at"}  # the others are a record's
 
 
 def snapshot(payload: M) -> M:
@@ -282,48 +225,7 @@ def snapshot(payload: M) -> M:
         raise PublishError(f"{type(payload).__name__} can't be copied, so it can't be published: {error}") from error
 
 
-_KINDS: dict[str, type[Visibility]] = {
-    "public": PublicVisibility,
-    "private": PrivateVisibility,
-    "labelled": LabelledVisibility,
-    "tenant": TenantVisibility,
-    "after": AfterVisibility,
-}
-
-
-def visibility_to_dict(visibility: Visibility) -> dict[str, Any]:
-    """Give a visibility as plain JSON data."""
-    match visibility:
-        case PrivateVisibility(agents=agents):
-            return {"kind": "private", "agents": sorted(agents)}
-        case LabelledVisibility(required_labels=labels):
-            return {"kind": "labelled", "required_labels": sorted(labels)}
-        case TenantVisibility(tenant_id=tenant):
-            return {"kind": "tenant", "tenant_id": tenant}
-        case AfterVisibility(ttl=ttl, then=then):
-            return {"kind": "after", "ttl": ttl.total_seconds(), "then": visibility_to_dict(then)}
-        case PublicVisibility():
-            return {"kind": "public"}
-        case _:
-            message = f"{type(visibility).__name__} has no JSON form: use one of the five kinds of visibility"
-            raise PublishError(message)
-
-
-def visibility_from_dict(data: dict[str, Any]) -> Visibility:
-    """Read what `visibility_to_dict` wrote."""
-    fields = {name: value for name, value in data.items() if name != "kind"}
-    match data["kind"]:
-        case "public":
-            return PUBLIC
-        case "private":
-            return PrivateVisibility(agents=frozenset(fields["agents"]))
-        case "labelled":
-            return LabelledVisibility(required_labels=frozenset(fields["required_labels"]))
-        case "tenant":
-            return TenantVisibility(tenant_id=fields["tenant_id"])
-        case "after":
-            then = visibility_from_dict(fields["then"])
-            return AfterVisibility(ttl=dt.timedelta(seconds=fields["ttl"]), then=then)
-        case other:
-            message = f"unknown kind of visibility {other!r}"
-            raise PublishError(message)
+@functools.cache
+def _checker() -> TypeAdapter[Record]:
+    """Give what checks the parts of a record; made when first needed."""
+    return TypeAdapter(Record)

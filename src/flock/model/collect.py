@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from flock.model.conditions import Condition
 from flock.model.errors import ConfigurationError
-
-Predicate = Callable[[Any], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,16 +26,9 @@ class JoinSpec:
     def __post_init__(self) -> None:
         """Refuse windows that can never hold a second artifact."""
         if not callable(self.by):
-            message = f"JoinSpec(by=...) takes a function of a payload, not {self.by!r}"
-            raise ConfigurationError(message)
-        good = (
-            self.within > timedelta(0)
-            if isinstance(self.within, timedelta)
-            else isinstance(self.within, int) and not isinstance(self.within, bool) and self.within > 0
-        )
-        if not good:
-            message = f"JoinSpec(within=...) takes a timedelta or a count above zero, not {self.within!r}"
-            raise ConfigurationError(message)
+            raise ConfigurationError(f"JoinSpec(by=...) takes a function of a payload, not {self.by!r}")
+        if not isinstance(self.within, timedelta) or self.within <= timedelta(0):
+            positive("JoinSpec(within=...)", self.within, "a timedelta or a count above zero")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +41,9 @@ class BatchSpec:
     def __post_init__(self) -> None:
         """Refuse batches that would never or always flush."""
         if self.size is None and self.timeout is None:
-            message = "BatchSpec needs a size, a timeout or both"
-            raise ConfigurationError(message)
-        if self.size is not None and (not isinstance(self.size, int) or isinstance(self.size, bool) or self.size < 1):
-            message = f"BatchSpec(size=...) takes a count of 1 or more, not {self.size!r}"
-            raise ConfigurationError(message)
+            raise ConfigurationError("BatchSpec needs a size, a timeout or both")
+        if self.size is not None:
+            positive("BatchSpec(size=...)", self.size)
         if self.timeout is not None:
             seconds("BatchSpec(timeout=...)", self.timeout)
 
@@ -61,26 +51,23 @@ class BatchSpec:
 def seconds(name: str, value: object, *, zero: bool = False) -> float:
     """Read a duration above zero (or from zero) as seconds; raises ConfigurationError."""
     number = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not (number > 0 or (zero and number == 0)):
-        least = "zero or more" if zero else "above zero"
-        message = f"{name} takes a timedelta or seconds {least}, not {value!r}"
-        raise ConfigurationError(message)
-    if number == float("inf"):
-        message = f"{name} takes a finite time; leave it out for none"
-        raise ConfigurationError(message)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not (number > 0 or (zero and number == 0)):
+        raise ConfigurationError(
+            f"{name} takes a timedelta or seconds {'zero or more' if zero else 'above zero'}, not {value!r}"
+        )
+    if number == math.inf:
+        raise ConfigurationError(f"{name} takes a finite time; leave it out for none")
     return float(number)
 
 
-def positive(name: str, value: object) -> int:
+def positive(name: str, value: object, what: str = "a count of 1 or more") -> int:
     """Read a count of 1 or more; raises ConfigurationError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        message = f"{name} takes a count of 1 or more, not {value!r}"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"{name} takes {what}, not {value!r}")
     return value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gather:
+class Gather(NamedTuple):
     """Stage: fire when every slot holds what it needs, one row per key. `within` in seconds, `last` in artifacts."""
 
     need: tuple[int, ...]
@@ -89,16 +76,14 @@ class Gather:
     keyed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class Batch(NamedTuple):
     """Stage: fire when `size` groups wait or the oldest has waited for `timeout` seconds."""
 
     size: int | None = None
     timeout: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class Hold(NamedTuple):
     """Stage: hold groups back until the condition over counters is true; then fire each by itself."""
 
     condition: Condition

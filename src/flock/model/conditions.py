@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
@@ -14,54 +14,11 @@ from flock.model.evaluation import Failure
 Predicate = Callable[[Any], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A condition; `a & b`, `a | b` and `~a` combine conditions."""
+class Tally(NamedTuple):
+    """A count of artifacts that still needs its bound: `.at_least(n)`, `.at_most(n)` or `.exactly(n)`.
 
-    def __and__(self, other: Condition) -> Condition:
-        """Both hold."""
-        return Both(self, _condition(other))
-
-    def __or__(self, other: Condition) -> Condition:
-        """At least one holds."""
-        return Either(self, _condition(other))
-
-    def __invert__(self) -> Condition:
-        """This one does not hold."""
-        return Not(self)
-
-    def __bool__(self) -> bool:
-        """Refuse `and`, `or` and `not`, which can't be overloaded."""
-        message = "combine conditions with & | ~ instead of and, or, not"
-        raise ConfigurationError(message)
-
-
-@dataclass(frozen=True, slots=True)
-class Both(Condition):
-    """Two conditions hold."""
-
-    left: Condition
-    right: Condition
-
-
-@dataclass(frozen=True, slots=True)
-class Either(Condition):
-    """One of two conditions holds."""
-
-    left: Condition
-    right: Condition
-
-
-@dataclass(frozen=True, slots=True)
-class Not(Condition):
-    """A condition does not hold."""
-
-    inner: Condition
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
-    """Which artifacts a counter counts: a type (subclasses included) and what they must agree with."""
+    It counts a type, subclasses included; the other parts are what the artifacts must agree with.
+    """
 
     type: type[BaseModel]
     where: Predicate | None = None
@@ -69,121 +26,88 @@ class Tally:
     produced_by: str | None = None
     correlation_id: str | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Count(Condition):
-    """The number of artifacts that a tally counts lies from `low` to `high` (None: no bound)."""
-
-    tally: Tally
-    low: int = 0
-    high: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Idle(Condition):
-    """No work is left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Counting:
-    """A count that still needs its bound: `.at_least(n)`, `.at_most(n)` or `.exactly(n)`."""
-
-    tally: Tally
-
     def at_least(self, n: int) -> Condition:
         """N or more."""
-        return Count(self.tally, low=_whole(n))
+        return Condition("count", tally=self, low=_whole(n))
 
     def at_most(self, n: int) -> Condition:
         """N or fewer."""
-        return Count(self.tally, high=_whole(n))
+        return Condition("count", tally=self, high=_whole(n))
 
     def exactly(self, n: int) -> Condition:
         """Just n."""
-        return Count(self.tally, low=_whole(n), high=n)
+        return Condition("count", tally=self, low=_whole(n), high=n)
 
 
-def tally(
-    kind: type[BaseModel],
-    *,
-    where: Predicate | None = None,
-    tags: frozenset[str] | set[str] | list[str] | tuple[str, ...] = (),
-    produced_by: str | None = None,
-    correlation_id: str | None = None,
-) -> Tally:
-    """Build a tally; raises ConfigurationError for what is no model or no predicate."""
-    if not isinstance(kind, type) or not issubclass(kind, BaseModel):
-        message = f"a condition counts pydantic models; {kind!r} is none"
-        raise ConfigurationError(message)
-    if where is not None and not callable(where):
-        message = f"where= takes a function of a payload, not {where!r}"
-        raise ConfigurationError(message)
-    return Tally(
-        type=kind, where=where, tags=frozenset(tags), produced_by=produced_by, correlation_id=correlation_id
-    )  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition; `a & b`, `a | b` and `~a` combine conditions.
 
+    `both`, `either` and `not` are about their `parts`; `count` says that what `tally` counts lies from `low` to `high`
+    (None: no bound); `idle` that no work is left.
+    """
 
-def field_tally(kind: type[BaseModel], field: str, predicate: Predicate, **filters: Any) -> Tally:  # noqa: ANN401
-    """Build a tally of the artifacts whose field passes a predicate."""
-    if field not in getattr(kind, "model_fields", {}):
-        message = f"{getattr(kind, '__name__', kind)} has no field {field!r}"
-        raise ConfigurationError(message)
-    return tally(kind, where=lambda payload: bool(predicate(getattr(payload, field))), **filters)
+    kind: Literal["both", "either", "not", "count", "idle"]
+    parts: tuple[Condition, ...] = ()
+    tally: Tally | None = None
+    low: int = 0
+    high: int | None = None
+
+    def __and__(self, other: Condition) -> Condition:
+        """Both hold."""
+        return Condition("both", (self, _condition(other)))
+
+    def __or__(self, other: Condition) -> Condition:
+        """At least one holds."""
+        return Condition("either", (self, _condition(other)))
+
+    def __invert__(self) -> Condition:
+        """This one does not hold."""
+        return Condition("not", (self,))
+
+    def __bool__(self) -> bool:
+        """Refuse `and`, `or` and `not`, which can't be overloaded."""
+        raise ConfigurationError("combine conditions with & | ~ instead of and, or, not")
 
 
 def leaves(condition: Condition) -> tuple[Tally, ...]:
     """Give every counter that a condition needs, once each, in a fixed order."""
-    match condition:
-        case Both(left, right) | Either(left, right):
-            return tuple(dict.fromkeys(leaves(left) + leaves(right)))
-        case Not(inner):
-            return leaves(inner)
-        case Count(found):
-            return (found,)
-        case _:
-            return ()
+    if condition.tally is not None:
+        return (condition.tally,)
+    return tuple(dict.fromkeys(tally for part in condition.parts for tally in leaves(part)))
 
 
 def holds(condition: Condition, counts: Mapping[Tally, int], *, idle: bool = False) -> bool:
     """Evaluate a condition on counted artifacts."""
-    match condition:
-        case Both(left, right):
-            return holds(left, counts, idle=idle) and holds(right, counts, idle=idle)
-        case Either(left, right):
-            return holds(left, counts, idle=idle) or holds(right, counts, idle=idle)
-        case Not(inner):
-            return not holds(inner, counts, idle=idle)
-        case Count(found, low, high):
-            return low <= counts.get(found, 0) and (high is None or counts.get(found, 0) <= high)
-        case Idle():
-            return idle
+    if condition.tally is not None:
+        count = counts.get(condition.tally, 0)
+        return condition.low <= count and (condition.high is None or count <= condition.high)
+    parts = (holds(part, counts, idle=idle) for part in condition.parts)
+    match condition.kind:
+        case "both":
+            return all(parts)
+        case "either":
+            return any(parts)
+        case "not":
+            return not any(parts)
         case _:
-            message = f"{condition!r} is no condition"
-            raise ConfigurationError(message)
+            return idle
 
 
 def mentions_idle(condition: Condition) -> bool:
     """Say whether a condition asks about idleness, which only a waiter can answer."""
-    match condition:
-        case Both(left, right) | Either(left, right):
-            return mentions_idle(left) or mentions_idle(right)
-        case Not(inner):
-            return mentions_idle(inner)
-        case other:
-            return isinstance(other, Idle)
+    return condition.kind == "idle" or any(map(mentions_idle, condition.parts))
 
 
 def _condition(value: object) -> Condition:
     if not isinstance(value, Condition):
-        message = f"{value!r} is no condition: a count needs .at_least(n), .at_most(n) or .exactly(n)"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"{value!r} is no condition: a count needs .at_least(n), .at_most(n) or .exactly(n)")
     return value
 
 
 def _whole(n: object) -> int:
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-        message = f"a bound is a count of zero or more, not {n!r}"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"a bound is a count of zero or more, not {n!r}")
     return n
 
 
@@ -191,19 +115,36 @@ class When:
     """Conditions that hold a subscription's inputs back."""
 
     @staticmethod
-    def count(kind: type[BaseModel], **filters: Any) -> Counting:  # noqa: ANN401 - see tally
+    def count(
+        kind: type[BaseModel],
+        *,
+        where: Predicate | None = None,
+        tags: frozenset[str] | set[str] | list[str] | tuple[str, ...] = (),
+        produced_by: str | None = None,
+        correlation_id: str | None = None,
+    ) -> Tally:
         """Count artifacts of a type: `When.count(Vote).at_least(3)`."""
-        return Counting(tally(kind, **filters))
+        if not isinstance(kind, type) or not issubclass(kind, BaseModel):
+            raise ConfigurationError(f"a condition counts pydantic models; {kind!r} is none")
+        if where is not None and not callable(where):
+            raise ConfigurationError(f"where= takes a function of a payload, not {where!r}")
+        return Tally(kind, where, frozenset(tags), produced_by, correlation_id)
 
     @staticmethod
-    def exists(kind: type[BaseModel], **filters: Any) -> Condition:  # noqa: ANN401
+    def exists(kind: type[BaseModel], **filters: Any) -> Condition:  # noqa: ANN401 - see count
         """At least one artifact of a type."""
-        return Count(tally(kind, **filters), low=1)
+        return When.count(kind, **filters).at_least(1)
 
     @staticmethod
     def any_field(kind: type[BaseModel], field: str, predicate: Predicate, **filters: Any) -> Condition:  # noqa: ANN401
         """At least one artifact of a type whose field passes a predicate."""
-        return Count(field_tally(kind, field, predicate, **filters), low=1)
+        if field not in getattr(kind, "model_fields", {}):
+            raise ConfigurationError(f"{getattr(kind, '__name__', kind)} has no field {field!r}")
+
+        def where(payload: BaseModel) -> bool:
+            return bool(predicate(getattr(payload, field)))
+
+        return When.exists(kind, where=where, **filters)
 
 
 class Until(When):
@@ -212,14 +153,14 @@ class Until(When):
     @staticmethod
     def idle() -> Condition:
         """No work is left."""
-        return Idle()
+        return Condition("idle")
 
     @staticmethod
-    def artifact_count(kind: type[BaseModel], **filters: Any) -> Counting:  # noqa: ANN401
+    def artifact_count(kind: type[BaseModel], **filters: Any) -> Tally:  # noqa: ANN401
         """Count artifacts of a type: `Until.artifact_count(Report).at_least(1)`."""
-        return Counting(tally(kind, **filters))
+        return When.count(kind, **filters)
 
     @staticmethod
     def failure(**filters: Any) -> Condition:  # noqa: ANN401
         """At least one Failure."""
-        return Count(tally(Failure, **filters), low=1)
+        return When.exists(Failure, **filters)

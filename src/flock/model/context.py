@@ -1,16 +1,17 @@
 """What an agent knows about the activation that it runs in."""
 
+# pyright: reportReturnType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from opentelemetry.trace import INVALID_SPAN, Span
 from pydantic import BaseModel
 
-if TYPE_CHECKING:
-    from flock.model.artifact import Artifact
-    from flock.model.ledger import Activation, Consumption, Lease, Trigger
+from flock.model.artifact import Artifact, part
+from flock.model.ledger import Activation, Consumption, Lease, Trigger
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -28,15 +29,12 @@ class Reads(Protocol):
 
     async def list(self) -> Sequence[Artifact]:
         """Give all artifacts."""
-        ...
 
     async def get(self, id: str) -> Artifact | None:
         """Give one artifact."""
-        ...
 
     async def get_by_type(self, kind: type[M]) -> Sequence[M]:
         """Give the payloads of a type, subclasses included."""
-        ...
 
     async def query(
         self,
@@ -52,15 +50,12 @@ class Reads(Protocol):
         as_of: int | None = None,
     ) -> Sequence[Artifact]:
         """Give matching artifacts in board order."""
-        ...
 
     async def lineage(self, artifact: Artifact | str) -> Lineage:
         """Give ancestors and descendants."""
-        ...
 
     async def consumptions(self, artifact: Artifact | str) -> Sequence[Consumption]:
         """Say who had it as an input."""
-        ...
 
 
 class Context:
@@ -84,57 +79,25 @@ class Context:
         own.candidate, own.span, own.state = number, self.span, dict(self.state)
         return own
 
-    @property
-    def artifacts(self) -> list[Artifact]:
-        """The inputs."""
-        return self._artifacts
-
-    @property
-    def lease(self) -> Lease:
-        """The right to run this attempt."""
-        return self._lease
-
-    @property
-    def activation(self) -> Activation:
-        """The activation, as the store knows it."""
-        return self._lease.activation
-
-    @property
-    def correlation_id(self) -> str:
-        """The run."""
-        return self._lease.activation.run
-
-    @property
-    def activation_id(self) -> str:
-        """The activation."""
-        return self._lease.activation.id
-
-    @property
-    def idempotency_key(self) -> str:
-        """The same on every attempt: hand it to services that must act once."""
-        return self._lease.activation.id
-
-    @property
-    def attempt(self) -> int:
-        """Counts from 1."""
-        return self._lease.attempt
-
-    @property
-    def is_batch(self) -> bool:
-        """True when a batch fired it."""
-        return self._lease.activation.is_batch
-
-    @property
-    def trigger(self) -> Trigger:
-        """What fired it: an artifact, a timer, or a direct call."""
-        return self._lease.activation.trigger
-
-    @property
-    def fire_time(self) -> float | None:
-        """For a timer, when it was due (UTC seconds)."""
-        return self._lease.activation.fire_time
-
-    @property
-    def iteration(self) -> int:
-        """For a timer, which firing this is, from 1."""
-        return self._lease.activation.iteration
+    artifacts: Final[list[Artifact]] = part("_artifacts")
+    """The inputs."""
+    lease: Final[Lease] = part("_lease")
+    """The right to run this attempt."""
+    activation: Final[Activation] = part("_lease.activation")
+    """The activation, as the store knows it."""
+    correlation_id: Final[str] = part("_lease.activation.run")
+    """The run."""
+    activation_id: Final[str] = part("_lease.activation.id")
+    """The activation."""
+    idempotency_key: Final[str] = part("_lease.activation.id")
+    """The same on every attempt: hand it to services that must act once."""
+    attempt: Final[int] = part("_lease.attempt")
+    """Counts from 1."""
+    is_batch: Final[bool] = part("_lease.activation.is_batch")
+    """True when a batch fired it."""
+    trigger: Final[Trigger] = part("_lease.activation.trigger")
+    """What fired it: an artifact, a timer, or a direct call."""
+    fire_time: Final[float | None] = part("_lease.activation.fire_time")
+    """For a timer, when it was due (UTC seconds)."""
+    iteration: Final[int] = part("_lease.activation.iteration")
+    """For a timer, which firing this is, from 1."""

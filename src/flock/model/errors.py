@@ -1,12 +1,6 @@
 """Every error that Flock raises on purpose."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+from collections.abc import Sequence
 
 _SHOWN = 3  # failures that a message spells out
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import override
@@ -11,11 +13,7 @@ from typing_extensions import override
 from flock.model.artifact import EXTERNAL, Artifact
 from flock.model.errors import ConfigurationError
 from flock.model.payload import type_name
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from flock.model.visibility import Visibility
+from flock.model.visibility import Visibility
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -23,7 +21,7 @@ M = TypeVar("M", bound=BaseModel)
 class Failure(BaseModel):
     """An activation, or the matching of an artifact, that failed; published like any artifact."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)  # a Flock builds it, not the import
 
     agent: str
     error_type: str
@@ -100,29 +98,24 @@ class FanOut:
         """Refuse bounds that can never hold."""
         whole = type(self.low) is int and type(self.high) is int
         if not (whole and 0 <= self.low <= self.high and self.high > 0):
-            self._refuse((self.low, self.high))
+            raise ConfigurationError(
+                "fan_out takes a count of 1 or more, or (low, high) with 0 <= low <= high and high > 0; "
+                f"not {self.low if self.low == self.high else (self.low, self.high)!r}"
+            )
 
     @classmethod
     def of(cls, value: int | tuple[int, int] | FanOut) -> FanOut:
         """Read `n` or `(low, high)`; raises ConfigurationError for what can never hold."""
-        if isinstance(value, FanOut):
-            return value
-        if isinstance(value, int) and value > 0:
-            return cls(value, value)
-        if isinstance(value, tuple) and len(value) == len(("low", "high")):
-            return cls(*value)
-        return cls._refuse(value)
-
-    @staticmethod
-    def _refuse(value: object) -> NoReturn:
-        message = (
-            f"fan_out takes a count of 1 or more, or (low, high) with 0 <= low <= high and high > 0; not {value!r}"
-        )
-        raise ConfigurationError(message)
+        match value:
+            case FanOut():
+                return value
+            case tuple((low, high)):
+                return cls(low, high)
+            case _:
+                return cls(value, value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputGroup:
+class OutputGroup(NamedTuple):
     """What one evaluation may make: one `publishes(...)` call. `types` repeats a type for counts; empty means any."""
 
     types: tuple[type[BaseModel], ...] = ()
@@ -137,15 +130,11 @@ class OutputGroup:
     @property
     def counts(self) -> Mapping[type[BaseModel], FanOut]:
         """How many of each type an engine that generates outputs should make."""
-        return {
-            kind: self.fan_out or FanOut(n, n) for kind in dict.fromkeys(self.types) for n in [self.types.count(kind)]
-        }
+        return {kind: self.fan_out or FanOut(n, n) for kind, n in Counter(self.types).items()}
 
     def declared_type(self, kind: type) -> type[BaseModel] | None:
         """Give the declared type that covers this one, or None."""
-        if kind in self.types:
-            return kind
-        return next((base for base in self.types if issubclass(kind, base)), None)
+        return kind if kind in self.types else next((base for base in self.types if issubclass(kind, base)), None)
 
 
 def group_types(groups: Sequence[OutputGroup]) -> tuple[type[BaseModel], ...]:

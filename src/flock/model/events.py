@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from flock.model.errors import AgentFailedError
 from flock.model.evaluation import Failure
@@ -32,15 +32,12 @@ class Event:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the event as plain JSON data."""
-        return {
-            "kind": self.kind, "at": self.at, "run": self.run, "agent": self.agent, "activation": self.activation,
-            "artifacts": list(self.artifacts), "reason": self.reason, "count": self.count,
-            "error": None if self.error is None else f"{type(self.error).__name__}: {self.error}",
-        }  # fmt: skip
+        parts = {name: getattr(self, name) for name in self.__slots__}
+        error = None if self.error is None else f"{type(self.error).__name__}: {self.error}"
+        return parts | {"artifacts": list(self.artifacts), "error": error}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class Waiting(NamedTuple):
     """Something that waits: why, for whom, since which artifacts, and when it is due (UTC seconds or None)."""
 
     reason: WaitReason
@@ -51,8 +48,7 @@ class Waiting:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunReport:
+class RunReport(NamedTuple):
     """What a wait for idleness found. Counts are activations; `duration` is the wait in seconds."""
 
     idle: bool
@@ -69,8 +65,7 @@ class RunReport:
             raise AgentFailedError(self.failures or (f"{self.failed} activations failed",))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStatus:
+class RunStatus(NamedTuple):
     """Where a run stands. Counts are activations; `waiting` counts what waits in collectors."""
 
     state: RunState

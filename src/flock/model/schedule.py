@@ -3,8 +3,10 @@
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from flock.model.collect import positive
 from flock.model.errors import ConfigurationError
 
 _SHORTEST = 1e-6  # epoch seconds as floats tell microseconds apart, and nothing finer
@@ -13,30 +15,26 @@ _CLOCK_TIME = re.compile(r"\d\d:\d\d(:\d\d)?", re.ASCII)
 _CRON_FIELDS = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Every:
+class Every(NamedTuple):
     """A fixed interval: the first firing `delay` after the start, then each `interval`, both in seconds."""
 
     interval: float
     delay: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Once:
+class Once(NamedTuple):
     """One moment; a naive one is wall-clock time in the zone of the schedule."""
 
     moment: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Daily:
+class Daily(NamedTuple):
     """A wall-clock time of each day in the zone of the schedule."""
 
     time: time
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cron:
+class Cron(NamedTuple):
     """A cron expression of five fields, read in the zone of the schedule."""
 
     expression: str
@@ -65,26 +63,21 @@ class ScheduleSpec:
     def __post_init__(self) -> None:
         """Refuse what can never work and settle the plan."""
         _check_zone(self.tz)
-        _check_repeats(self.max_repeats)
+        if self.max_repeats is not None:
+            positive("max_repeats=", self.max_repeats, "a whole number of at least 1 (none: without end)")
         if self.after is not None and self.every is None:
             raise ConfigurationError("after= delays the first firing of every=: leave it out with at= and cron=")
+        given = [name for name in ("every", "at", "cron") if getattr(self, name) is not None]
+        if len(given) != 1:
+            got = " and ".join(given) or "none"
+            raise ConfigurationError(f"a schedule needs exactly one of every=, at= and cron=, got {got}")
         object.__setattr__(self, "plan", self._settle())
 
     def _settle(self) -> Plan:
-        match (self.every, self.at, self.cron):
-            case (every, None, None) if every is not None:
-                interval = _seconds("every", every, least=_SHORTEST)
-                delay = interval if self.after is None else _seconds("after", self.after, least=0.0)
-                return Every(interval=interval, delay=delay)
-            case (None, at, None) if at is not None:
-                return _settle_at(at)
-            case (None, None, cron) if cron is not None:
-                return Cron(expression=_normalize_cron(cron))
-            case _:
-                given = [name for name in ("every", "at", "cron") if getattr(self, name) is not None]
-                raise ConfigurationError(
-                    f"a schedule needs exactly one of every=, at= and cron=, got {' and '.join(given) or 'none'}"
-                )
+        if self.every is not None:
+            interval = _seconds("every", self.every, least=_SHORTEST)
+            return Every(interval, interval if self.after is None else _seconds("after", self.after, least=0.0))
+        return _moments(self.at) if self.at is not None else Cron(_five_fields(self.cron))
 
     @property
     def zone(self) -> ZoneInfo:
@@ -92,22 +85,13 @@ class ScheduleSpec:
         return ZoneInfo(self.tz)
 
 
-def _check_zone(name: object) -> None:
-    problem = f"tz={name!r} is not a known time zone: give an IANA name such as 'Europe/Berlin' or 'UTC'"
-    if not isinstance(name, str) or not name:
-        raise ConfigurationError(problem)
+def _check_zone(name: str) -> None:
     try:
         ZoneInfo(name)
-    except (LookupError, ValueError, OSError) as error:
-        raise ConfigurationError(problem) from error
-
-
-def _check_repeats(count: object) -> None:
-    if count is None or (isinstance(count, int) and not isinstance(count, bool) and count >= 1):
-        return
-    raise ConfigurationError(
-        f"max_repeats={count!r} must be a whole number of at least 1: leave it out to repeat without end"
-    )
+    except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"tz={name!r} is not a known time zone: give an IANA name such as 'Europe/Berlin' or 'UTC'"
+        ) from error
 
 
 def _seconds(name: str, value: object, *, least: float) -> float:
@@ -120,28 +104,26 @@ def _seconds(name: str, value: object, *, least: float) -> float:
     return float(seconds)
 
 
-def _settle_at(at: object) -> Once | Daily:
-    if isinstance(at, str):
-        at = _parse_at(at)
-    if isinstance(at, datetime):
-        return Once(moment=at)
-    if isinstance(at, time):
-        if at.tzinfo is None:
-            return Daily(time=at)
-        raise ConfigurationError(f"at={at!r} carries a time zone of its own: give a naive time, and the zone as tz=")
-    raise ConfigurationError(f"at={at!r} must be a datetime, a time, 'HH:MM[:SS]' or an ISO datetime")
-
-
-def _parse_at(text: str) -> datetime | time:
+def _moments(at: object) -> Once | Daily:
     try:
-        return time.fromisoformat(text) if _CLOCK_TIME.fullmatch(text) else datetime.fromisoformat(text)
+        if isinstance(at, str):
+            at = time.fromisoformat(at) if _CLOCK_TIME.fullmatch(at) else datetime.fromisoformat(at)
     except ValueError as error:
         raise ConfigurationError(
-            f"at={text!r} is no time: write 'HH:MM[:SS]' (daily) or a datetime like '2030-01-31T09:00' (once)"
+            f"at={at!r} is no time: write 'HH:MM[:SS]' (daily) or a datetime like '2030-01-31T09:00' (once)"
         ) from error
+    match at:
+        case datetime():
+            return Once(at)
+        case time(tzinfo=None):
+            return Daily(at)
+        case time():
+            raise ConfigurationError(f"at={at!r} has a time zone of its own: give a naive time, and the zone as tz=")
+        case _:
+            raise ConfigurationError(f"at={at!r} must be a datetime, a time, 'HH:MM[:SS]' or an ISO datetime")
 
 
-def _normalize_cron(expression: object) -> str:
+def _five_fields(expression: object) -> str:
     fields = expression.split() if isinstance(expression, str) else []
     if len(fields) != _CRON_FIELDS:
         raise ConfigurationError(

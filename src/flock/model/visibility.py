@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, NamedTuple, cast
 
 from typing_extensions import override
 
-from flock.model.errors import ConfigurationError, OutputError
+from flock.model.errors import ConfigurationError, OutputError, PublishError
 from flock.model.payload import members
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(NamedTuple):
     """The agent for whom the board is read or matched."""
 
     name: str
@@ -35,14 +34,18 @@ class Visibility:
         return created
 
 
-@dataclass(frozen=True, slots=True)
 class PublicVisibility(Visibility):
     """Everybody sees it."""
+
+    __slots__ = ()
 
     @override
     def allows(self, identity: Identity) -> bool:
         """Allow everybody."""
         return True
+
+
+PUBLIC: Final = PublicVisibility()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,16 +97,14 @@ class AfterVisibility(Visibility):
     """Nobody sees it for `ttl` after its creation; from then on `then` decides."""
 
     ttl: timedelta
-    then: Visibility = PublicVisibility()
+    then: Visibility = PUBLIC
 
     def __post_init__(self) -> None:
         """Refuse a negative delay, and what is no visibility to follow it."""
         if not isinstance(self.ttl, timedelta) or self.ttl < timedelta(0):
-            message = f"AfterVisibility(ttl=...) takes a timedelta of zero or more, not {self.ttl!r}"
-            raise ConfigurationError(message)
+            raise ConfigurationError(f"AfterVisibility(ttl=...) takes a timedelta of zero or more, not {self.ttl!r}")
         if not isinstance(self.then, Visibility):
-            message = f"AfterVisibility(then=...) takes a Visibility, not {self.then!r}"
-            raise ConfigurationError(message)
+            raise ConfigurationError(f"AfterVisibility(then=...) takes a Visibility, not {self.then!r}")
 
     @override
     def allows(self, identity: Identity) -> bool:
@@ -114,9 +115,6 @@ class AfterVisibility(Visibility):
     def due(self, created: float) -> float:
         """Add the delay, and that of a nested After."""
         return self.then.due(created + self.ttl.total_seconds())
-
-
-PUBLIC: Final = PublicVisibility()
 
 
 def settled(visibility: Visibility) -> Visibility:
@@ -136,14 +134,41 @@ def meet(visibilities: frozenset[Visibility]) -> Visibility:
         return PUBLIC
     if len(kinds) > 1:
         shown = ", ".join(sorted(map(repr, kinds)))
-        message = f"inputs with different visibility meet ({shown}): declare publishes(..., visibility=...)"
-        raise OutputError(message)
+        raise OutputError(f"inputs with different visibility meet ({shown}): declare publishes(..., visibility=...)")
     return kinds.pop()
 
 
 def _names(field: str, value: object) -> frozenset[str]:
-    names = [value] if isinstance(value, str) else members(value)
+    names = members(value)
     if isinstance(value, str) or not all(isinstance(name, str) for name in names):
-        message = f"{field}= takes a set or list of names, not {value!r}"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"{field}= takes a set or list of names, not {value!r}")
     return frozenset(map(str, names))
+
+
+_KINDS: Final[dict[str, type[Visibility]]] = {
+    cls.__name__.removesuffix("Visibility").lower(): cls
+    for cls in (PublicVisibility, PrivateVisibility, LabelledVisibility, TenantVisibility, AfterVisibility)
+}
+
+
+def to_plain(value: Any) -> Any:  # noqa: ANN401 - what the encoder of JSON does not know, and what it does
+    """Give JSON data for a visibility or for a part of one; raises PublishError for a kind of the user's own."""
+    if isinstance(value, frozenset):
+        return sorted(cast("frozenset[str]", value))
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    for kind, cls in _KINDS.items():
+        if type(value) is cls:
+            return {"kind": kind} | {field.name: getattr(value, field.name) for field in fields(cls)}
+    raise PublishError(f"{type(value).__name__} has no JSON form: use one of the five kinds of visibility")
+
+
+def from_plain(data: Any) -> Visibility:  # noqa: ANN401 - what JSON holds
+    """Read JSON data of a visibility; raises PublishError when it is none."""
+    match data:
+        case {"kind": "after", "ttl": float() | int() as ttl, "then": then}:
+            return AfterVisibility(ttl=timedelta(seconds=ttl), then=from_plain(then))
+        case {"kind": kind} if kind in _KINDS:
+            return _KINDS[kind](**{name: part for name, part in data.items() if name != "kind"})
+        case _:
+            raise PublishError(f"unknown kind of visibility {data!r}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from flock.core.agent import Agent, Subscription
-from flock.model.conditions import Both, Condition, Count, Either, Not
+from flock.model.conditions import Condition, Tally
 from flock.model.evaluation import OutputGroup
 from flock.model.schedule import Cron, Daily, Every, Once, ScheduleSpec
 from flock.topology.flow import Model
@@ -69,15 +69,15 @@ def output(agent: Agent, group: OutputGroup, kind: Model) -> str:
 def condition(given: Condition, label: Label) -> str:
     """Word a condition over counts."""
     match given:
-        case Both(left, right):
+        case Condition(kind="both", parts=(left, right)):
             return f"({condition(left, label)} and {condition(right, label)})"
-        case Either(left, right):
+        case Condition(kind="either", parts=(left, right)):
             return f"({condition(left, label)} or {condition(right, label)})"
-        case Not(inner):
+        case Condition(kind="not", parts=(inner,)):
             return f"not {condition(inner, label)}"
-        case Count(tally, low, None):
+        case Condition(tally=Tally() as tally, low=low, high=None):
             return f"{low} or more {label(tally.type)}"
-        case Count(tally, low, high):
+        case Condition(tally=Tally() as tally, low=low, high=high):
             return f"{low if low == high else f'{low} to {high}'} {label(tally.type)}"
         case _:
             return "idle"
