@@ -166,7 +166,7 @@ class Scheduler:
         self._spine.roster.limits.clear()  # no commit leases anything any more
         me = asyncio.current_task()
         for last, patience in ((False, grace), (True, _LAST_PATIENCE)):
-            left = [task for task in (*self._tasks, *self._helpers) if task is not me and not task.done()]
+            left = [task for task in (*self._tasks, *self._helpers) if task is not me]
             if not left:
                 break
             for task in left if last else ():

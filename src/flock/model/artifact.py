@@ -118,7 +118,10 @@ class Artifact:
     @classmethod
     def around(cls, payload: BaseModel, produced_by: str) -> Artifact:
         """Give a view of a model that is no copy: for scores, which look and change nothing."""
-        view = cls.of(Record("", type_name(type(payload)), payload, "", 0.0, produced_by, visibility=UNSET))
+        name = type_name(type(payload))
+        view = cls.of(
+            Record(id="", type=name, snapshot=payload, run="", created=0.0, produced_by=produced_by, visibility=UNSET)
+        )
         view._payload = payload  # noqa: SLF001
         return view
 
