@@ -6,7 +6,6 @@ They follow the GenAI semantic conventions for agents of the same process; what 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
 from typing import Final
 
 SCOPE: Final = "flock"
@@ -35,30 +34,24 @@ ATTEMPT: Final = "flock.attempt"
 TRIGGER: Final = "flock.trigger"
 ENGINE: Final = "flock.engine"
 CANDIDATE: Final = "flock.candidate"
-OUTCOME: Final = "flock.outcome"
-REASON: Final = "flock.reason"
-HOOK: Final = "flock.hook"
 
 WORKFLOW_DURATION: Final = "gen_ai.invoke_workflow.duration"
 AGENT_DURATION: Final = "gen_ai.invoke_agent.duration"
 WORKFLOW_BUCKETS: Final = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 AGENT_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+DURATIONS: Final = (
+    (WORKFLOW_DURATION, "Duration of a workflow, from its start until its caller left it.", WORKFLOW_BUCKETS),
+    (AGENT_DURATION, "Duration of one attempt at an activation.", AGENT_BUCKETS),
+)
+
+LABELS: Final = {"agent": AGENT_NAME, "outcome": "flock.outcome", "reason": "flock.reason", "hook": "flock.hook"}
 
 
-class Counter(enum.StrEnum):
-    """What is counted; the value is the metric's name."""
+class Counter(enum.Enum):
+    """What is counted: the metric's name, its unit, and what it says."""
 
-    ARTIFACTS_PUBLISHED = "flock.artifacts.published"
-    ARTIFACTS_DROPPED = "flock.artifacts.dropped"
-    ACTIVATIONS = "flock.activations"
-    HOOK_ERRORS = "flock.hook.errors"
-    TICKS_SKIPPED = "flock.schedule.ticks.skipped"
-
-
-COUNTED: Final[Mapping[Counter, tuple[str, str]]] = {
-    Counter.ARTIFACTS_PUBLISHED: ("{artifact}", "Artifacts that became durable."),
-    Counter.ARTIFACTS_DROPPED: ("{artifact}", "Artifacts that were given up, by reason."),
-    Counter.ACTIVATIONS: ("{activation}", "Attempts at activations that ended, by outcome."),
-    Counter.HOOK_ERRORS: ("{error}", "Hooks that raised."),
-    Counter.TICKS_SKIPPED: ("{tick}", "Ticks of a schedule that found their predecessor running."),
-}
+    ARTIFACTS_PUBLISHED = "flock.artifacts.published", "{artifact}", "Artifacts that became durable."
+    ARTIFACTS_DROPPED = "flock.artifacts.dropped", "{artifact}", "Artifacts that were given up, by reason."
+    ACTIVATIONS = "flock.activations", "{activation}", "Attempts at activations that ended, by outcome."
+    HOOK_ERRORS = "flock.hook.errors", "{error}", "Hooks that raised."
+    TICKS_SKIPPED = "flock.schedule.ticks.skipped", "{tick}", "Ticks of a schedule that found the last one running."

@@ -8,85 +8,59 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar, cast
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import Token
+from functools import lru_cache, partial
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 from opentelemetry import context, metrics, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, StatusCode, TraceFlags
+from opentelemetry.trace import Link, Span
 from pydantic import ValidationError
 from pydantic_core import to_json
 
 from flock.core import names
 from flock.core.names import Counter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
-    from contextvars import Token
-
-    from flock.model.ledger import Trigger
+from flock.model.ledger import Trigger
 
 T = TypeVar("T")
 Outcome = Literal["succeeded", "failed", "cancelled", "retried", "skipped"]
 
-# The getters look into the environment on every call while no provider is set, which costs more than all else here.
-_globals = trace.get_tracer_provider.__globals__
-_tracer_provider: Callable[[], object] = (
-    partial(_globals.get, "_TRACER_PROVIDER") if "_TRACER_PROVIDER" in _globals else trace.get_tracer_provider
-)
-_globals = metrics.get_meter_provider.__globals__
-_meter_provider: Callable[[], object] = (
-    partial(_globals.get, "_METER_PROVIDER") if "_METER_PROVIDER" in _globals else metrics.get_meter_provider
-)
-_UNSEEN: Final[object] = object()
 
+class _Source(Generic[T]):
+    """What is made of the provider that is set at this moment. `look` is next to free and None while none is set."""
 
-def _watch(
-    get: Callable[[], object], make: Callable[[object], T | None]
-) -> tuple[Callable[[], T | None], Callable[[], None]]:
-    """Give a function for what is made of the provider that is set at this moment, and one that makes it anew."""
-    provider = _UNSEEN
-    made: T | None = None
+    __slots__ = ("_made", "_make", "_provider", "look")
 
-    def current() -> T | None:
-        nonlocal provider, made
-        found = get()
-        if found is not provider:
-            made = None if getattr(found, "silent", False) else make(found)
-            provider = found
-        return made
+    def __init__(self, getter: Any, variable: str, make: Callable[[object], T | None]) -> None:  # noqa: ANN401 - a function
+        # The getter looks into the environment on every call while none is set: its variable says the same.
+        known: dict[str, object] = getter.__globals__
+        self.look: Callable[[], object] = partial(known.get, variable) if variable in known else getter
+        self._make = make
+        self.refresh()
 
-    def forget() -> None:
-        nonlocal provider
-        provider = _UNSEEN
+    def refresh(self) -> None:
+        self._provider: object = None
+        self._made: T | None = None
 
-    return current, forget
+    def get(self) -> T | None:
+        found = self.look()
+        if found is not self._provider:
+            self._made = None if getattr(found, "silent", False) else self._make(found)
+            self._provider = found
+        return self._made
 
 
 class _Instruments:
     """The histograms and counters of one meter."""
 
-    __slots__ = ("agents", "counters", "workflows")
-
     def __init__(self, meter: metrics.Meter) -> None:
-        self.workflows = meter.create_histogram(
-            names.WORKFLOW_DURATION,
-            unit="s",
-            description="Duration of a workflow, from its start until its caller left it.",
-            explicit_bucket_boundaries_advisory=names.WORKFLOW_BUCKETS,
-        )
-        self.agents = meter.create_histogram(
-            names.AGENT_DURATION,
-            unit="s",
-            description="Duration of one attempt at an activation.",
-            explicit_bucket_boundaries_advisory=names.AGENT_BUCKETS,
-        )
-        self.counters = {
-            counter: meter.create_counter(counter.value, unit=unit, description=description)
-            for counter, (unit, description) in names.COUNTED.items()
+        self.durations = {
+            name: meter.create_histogram(name, "s", text, explicit_bucket_boundaries_advisory=buckets)
+            for name, text, buckets in names.DURATIONS
         }
+        self.counters = {counter: meter.create_counter(*counter.value) for counter in Counter}
 
 
 def _tracer_of(provider: object) -> trace.Tracer | None:
@@ -99,29 +73,29 @@ def _instruments_of(provider: object) -> _Instruments | None:
     return None if meter is None or isinstance(meter, metrics.NoOpMeter) else _Instruments(meter)
 
 
-_tracer, _forget_tracer = _watch(_tracer_provider, _tracer_of)
-_instruments, _forget_instruments = _watch(_meter_provider, _instruments_of)
+_tracer = _Source(trace.get_tracer_provider, "_TRACER_PROVIDER", _tracer_of)
+_instruments = _Source(metrics.get_meter_provider, "_METER_PROVIDER", _instruments_of)
 
 
 def enabled() -> bool:
     """Tell whether spans go anywhere: a real tracer provider is set at this moment."""
-    return _tracer() is not None
+    return _tracer.look() is not None and _tracer.get() is not None
 
 
 def metering() -> bool:
     """Tell whether metrics go anywhere: a real meter provider is set at this moment."""
-    return _instruments() is not None
+    return _instruments.look() is not None and _instruments.get() is not None
 
 
 def active() -> bool:
     """Tell whether anybody listens, to spans or to metrics."""
-    return _tracer() is not None or _instruments() is not None
+    return (_tracer.look() or _instruments.look()) is not None and (_tracer.get() or _instruments.get()) is not None
 
 
 def refresh() -> None:
     """Look at the providers anew; for a set-up that changes whether its providers are `silent`."""
-    _forget_tracer()
-    _forget_instruments()
+    _tracer.refresh()
+    _instruments.refresh()
 
 
 class Firing(NamedTuple):
@@ -141,23 +115,49 @@ class Firing(NamedTuple):
     links: Sequence[str | None] = ()
 
 
-class ActivationSpan:
+class _OpenSpan:
+    """A span that is current, for the task that started it, until its end; one that does nothing when off."""
+
+    __slots__ = ("_token", "span")
+
+    def __init__(
+        self, name: str, attributes: Mapping[str, str | int], within: Context | None = None, links: Sequence[Link] = ()
+    ) -> None:
+        tracer = _tracer.get()
+        if tracer is None:
+            self.span: Span = trace.INVALID_SPAN
+            self._token: Token[Context] | None = None
+            return
+        current = context.get_current()
+        self.span = tracer.start_span(name, current if within is None else within, attributes=attributes, links=links)
+        self._token = context.attach(trace.set_span_in_context(self.span, current))
+
+    def __enter__(self) -> Span:
+        return self.span
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self.end(error)
+
+    def end(self, error: BaseException | None) -> None:
+        if error is not None:
+            _fail(self.span, error)
+        if self._token is not None:
+            context.detach(self._token)
+            self.span.end()
+
+
+class ActivationSpan(_OpenSpan):
     """An attempt that is under way; `span` is current for the task that started it and does nothing when off."""
 
-    __slots__ = ("agent", "span", "started", "token")
-
-    def __init__(self, agent: str, span: Span, token: Token[Context] | None, started: float) -> None:
-        """Keep what `end_activation` needs."""
-        self.agent = agent
-        self.span = span
-        self.token = token
-        self.started = started
+    __slots__ = ("agent", "started")
+    agent: str
+    started: float
 
 
 class Telemetry:
     """The spans and metrics of one Flock; each call is next to free while nobody listens."""
 
-    __slots__ = ("_elapsed", "_name", "_orchestrator_id", "_record_payloads")
+    __slots__ = ("_elapsed", "_record_payloads", "_root")
 
     def __init__(
         self,
@@ -168,8 +168,7 @@ class Telemetry:
         elapsed: Callable[[], float] = time.perf_counter,  # noqa: TID251 - spans are stamped with real time, too
     ) -> None:
         """Speak for one Flock. `elapsed` (s) is what durations are measured with."""
-        self._orchestrator_id = orchestrator_id
-        self._name = name
+        self._root: dict[str, str | int] = {names.WORKFLOW: name, names.ORCHESTRATOR_ID: orchestrator_id}
         self._record_payloads = record_payloads
         self._elapsed = elapsed
         # The getters load the providers that OpenTelemetry's own environment variables name, should there be any.
@@ -179,111 +178,37 @@ class Telemetry:
     @contextmanager
     def workflow(self, name: str, correlation_id: str) -> Generator[Span]:
         """Make the body a span `invoke_workflow {name}`, below the current one if there is one, and time it."""
-        if not active():
-            yield trace.INVALID_SPAN
-            return
-        attributes = {
+        attributes = self._root | {
             names.OPERATION_NAME: names.INVOKE_WORKFLOW,
             names.WORKFLOW_NAME: name,
             names.CONVERSATION_ID: correlation_id,
             names.WORKFLOW: name,
-            names.ORCHESTRATOR_ID: self._orchestrator_id,
         }
-        started = self._elapsed()
-        with _span(f"{names.INVOKE_WORKFLOW} {name}", attributes) as span:
-            measured = {names.WORKFLOW_NAME: name}
-            try:
+        started, error = self._elapsed(), None
+        try:
+            with _OpenSpan(f"{names.INVOKE_WORKFLOW} {name}", attributes) as span:
                 yield span
-            except BaseException as error:
-                measured[names.ERROR_TYPE] = error_type(error)
-                raise
-            finally:
-                if (instruments := _instruments()) is not None:
-                    instruments.workflows.record(self._elapsed() - started, measured)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self._measure(names.WORKFLOW_DURATION, started, error, names.WORKFLOW_NAME, name)
 
     def engine(self, agent: str, name: str, *, candidate: int | None = None) -> AbstractContextManager[Span]:
         """Make the body a span `evaluate {name}` below the current one: one evaluation by one engine."""
         attributes: dict[str, str | int] = {names.AGENT_NAME: agent, names.ENGINE: name}
         if candidate is not None:
             attributes[names.CANDIDATE] = candidate
-        return _span(f"{names.EVALUATE} {name}", attributes)
+        return _OpenSpan(f"{names.EVALUATE} {name}", attributes)
 
     def start_activation(self, firing: Firing) -> ActivationSpan | None:
         """Start the span of an attempt and make it current for this task; None when nobody listens.
 
         It is a child of `firing.parent` alone, whatever is current where the task was made: that may be another run.
         """
-        tracer = _tracer()
-        if tracer is None:
-            if _instruments() is None:
-                return None
-            return ActivationSpan(firing.agent, trace.INVALID_SPAN, None, self._elapsed())
-        parent = _span_context(firing.parent)
-        span = tracer.start_span(
-            f"{names.INVOKE_AGENT} {firing.agent}",
-            Context() if parent is None else trace.set_span_in_context(NonRecordingSpan(parent), Context()),
-            attributes=self._activation_attributes(firing, root=parent is None),
-            links=_links(firing) if firing.links else None,
-        )
-        token = context.attach(trace.set_span_in_context(span, Context()))
-        return ActivationSpan(firing.agent, span, token, self._elapsed())
-
-    def end_activation(self, started: ActivationSpan, error: BaseException | None = None) -> None:
-        """End the span of an attempt, in the task that started it, with what it raised if it did."""
-        if error is not None:
-            _fail(started.span, error)
-        if (instruments := _instruments()) is not None:
-            measured = {names.AGENT_NAME: started.agent}
-            if error is not None:
-                measured[names.ERROR_TYPE] = error_type(error)
-            instruments.agents.record(self._elapsed() - started.started, measured)
-        if started.token is not None:
-            context.detach(started.token)
-            started.span.end()
-
-    def record_inputs(self, started: ActivationSpan, payloads: Iterable[object]) -> None:
-        """Put the payloads that an agent got on its span; does nothing unless payloads were asked for."""
-        if self._payloads_wanted(started.span):
-            messages = [{"role": "user", "parts": [_part(payload)]} for payload in payloads]
-            started.span.set_attribute(names.INPUT_MESSAGES, json.dumps(messages))
-
-    def record_outputs(self, started: ActivationSpan, payloads: Iterable[object]) -> None:
-        """Put the payloads that an agent made on its span; does nothing unless payloads were asked for."""
-        if self._payloads_wanted(started.span):
-            parts = [_part(payload) for payload in payloads]
-            messages = [{"role": "assistant", "parts": [part], "finish_reason": "stop"} for part in parts]
-            started.span.set_attribute(names.OUTPUT_MESSAGES, json.dumps(messages))
-
-    def count(
-        self,
-        counter: Counter,
-        amount: int = 1,
-        *,
-        agent: str | None = None,
-        outcome: Outcome | None = None,
-        reason: str | None = None,
-        hook: str | None = None,
-    ) -> None:
-        """Add to a counter, under what is given of agent, outcome, reason and hook: names, never ids."""
-        if (instruments := _instruments()) is None:
-            return
-        given = ((names.AGENT_NAME, agent), (names.OUTCOME, outcome), (names.REASON, reason), (names.HOOK, hook))
-        attributes = {key: value for key, value in given if value is not None}
-        instruments.counters[counter].add(amount, attributes)
-
-    def traceparent(self) -> str | None:
-        """Return the current span as a W3C traceparent, to be kept on artifacts; None when off or outside any span.
-
-        A span that is not sampled has one too, so that all of a trace is sampled or none of it.
-        """
-        if _tracer() is None:
+        if _tracer.get() is None and _instruments.get() is None:
             return None
-        current = trace.get_current_span().get_span_context()
-        if not current.is_valid:
-            return None
-        return f"00-{current.trace_id:032x}-{current.span_id:016x}-{current.trace_flags:02x}"
-
-    def _activation_attributes(self, firing: Firing, *, root: bool) -> dict[str, str | int]:
+        parent = _context_of(firing.parent)
         attributes: dict[str, str | int] = {
             names.OPERATION_NAME: names.INVOKE_AGENT,
             names.AGENT_NAME: firing.agent,
@@ -296,15 +221,55 @@ class Telemetry:
             attributes[names.AGENT_DESCRIPTION] = firing.description
         if firing.choice_count > 1:
             attributes[names.CHOICE_COUNT] = firing.choice_count
-        if root:
-            attributes[names.WORKFLOW] = self._name
-            attributes[names.ORCHESTRATOR_ID] = self._orchestrator_id
-        return attributes
+        if not parent:
+            attributes |= self._root
+        links = _links(firing) if firing.links else ()
+        started = ActivationSpan(f"{names.INVOKE_AGENT} {firing.agent}", attributes, parent, links)
+        started.agent, started.started = firing.agent, self._elapsed()
+        return started
 
-    def _payloads_wanted(self, span: Span) -> bool:
+    def end_activation(self, started: ActivationSpan, error: BaseException | None = None) -> None:
+        """End the span of an attempt, in the task that started it, with what it raised if it did."""
+        self._measure(names.AGENT_DURATION, started.started, error, names.AGENT_NAME, started.agent)
+        started.end(error)
+
+    def record_inputs(self, started: ActivationSpan, payloads: Iterable[object]) -> None:
+        """Put the payloads that an agent got on its span; does nothing unless payloads were asked for."""
+        self._record(names.INPUT_MESSAGES, started.span, payloads, role="user")
+
+    def record_outputs(self, started: ActivationSpan, payloads: Iterable[object]) -> None:
+        """Put the payloads that an agent made on its span; does nothing unless payloads were asked for."""
+        self._record(names.OUTPUT_MESSAGES, started.span, payloads, role="assistant", finish_reason="stop")
+
+    def count(self, counter: Counter, amount: int = 1, **labels: str | None) -> None:
+        """Add to a counter, under what is given of agent, outcome, reason and hook: names, never ids."""
+        if (instruments := _instruments.get()) is not None:
+            attributes = {names.LABELS[key]: value for key, value in labels.items() if value is not None}
+            instruments.counters[counter].add(amount, attributes)
+
+    def traceparent(self) -> str | None:
+        """Return the current span as a W3C traceparent, to be kept on artifacts; None when off or outside any span.
+
+        A span that is not sampled has one too, so that all of a trace is sampled or none of it.
+        """
+        if _tracer.look() is None or _tracer.get() is None:
+            return None
+        current = trace.get_current_span().get_span_context()
+        if not current.is_valid:
+            return None
+        return f"00-{current.trace_id:032x}-{current.span_id:016x}-{current.trace_flags:02x}"
+
+    def _measure(self, duration: str, started: float, error: BaseException | None, key: str, who: str) -> None:
+        if (instruments := _instruments.get()) is not None:
+            failed = {} if error is None else {names.ERROR_TYPE: error_type(error)}
+            instruments.durations[duration].record(self._elapsed() - started, {key: who, **failed})
+
+    def _record(self, key: str, span: Span, payloads: Iterable[object], *, role: str, **more: str) -> None:
         if not span.is_recording():
-            return False
-        return self._record_payloads or bool(getattr(_tracer_provider(), "record_payloads", False))
+            return
+        if self._record_payloads or getattr(trace.get_tracer_provider(), "record_payloads", False):
+            parts = [{"type": "text", "content": to_json(each, serialize_unknown=True).decode()} for each in payloads]
+            span.set_attribute(key, json.dumps([{"role": role, "parts": [part], **more} for part in parts]))
 
 
 def error_type(error: BaseException) -> str:
@@ -313,44 +278,23 @@ def error_type(error: BaseException) -> str:
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
-@contextmanager
-def _span(name: str, attributes: Mapping[str, str | int]) -> Generator[Span]:
-    tracer = _tracer()
-    if tracer is None:
-        yield trace.INVALID_SPAN
-        return
-    span = tracer.start_span(name, attributes=attributes)
-    token = context.attach(trace.set_span_in_context(span))
-    try:
-        yield span
-    except BaseException as error:
-        _fail(span, error)
-        raise
-    finally:
-        context.detach(token)
-        span.end()
-
-
 def _fail(span: Span, error: BaseException) -> None:
     """Mark a span as failed. Cancellation has a type and a status but is no exception of the agent."""
     if not span.is_recording():
         return
-    kind = error_type(error)
+    kind, message = error_type(error), _message(error)
     span.set_attribute(names.ERROR_TYPE, kind)
-    if not isinstance(error, Exception):
-        span.set_status(StatusCode.ERROR, kind)
-    elif (message := _message(error)) is None:
+    if message is not None:
+        span.record_exception(error)
+    elif isinstance(error, Exception):
         frames = "".join(traceback.format_tb(error.__traceback__))
         span.add_event(names.EXCEPTION, {names.EXCEPTION_TYPE: kind, names.EXCEPTION_STACKTRACE: frames})
-        span.set_status(StatusCode.ERROR, kind)
-    else:
-        span.record_exception(error)
-        span.set_status(StatusCode.ERROR, f"{kind}: {message}")
+    span.set_status(trace.StatusCode.ERROR, kind if message is None else f"{kind}: {message}")
 
 
-def _message(error: Exception) -> str | None:
-    """Return what an error says; None when that may repeat a payload, or when saying it fails."""
-    if any(isinstance(each, ValidationError) for each in _causes(error)):
+def _message(error: BaseException) -> str | None:
+    """Return what an exception says; None when that may repeat a payload, or when saying it fails."""
+    if not isinstance(error, Exception) or any(isinstance(each, ValidationError) for each in _causes(error)):
         return None
     try:
         return str(error)
@@ -358,40 +302,35 @@ def _message(error: Exception) -> str | None:
         return None
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def _causes(error: BaseException) -> Iterable[BaseException]:
     """Give an error, all that led to it, and all that are grouped in these."""
     pending: list[BaseException | None] = [error]
-    seen: set[int] = set()
+    seen: dict[int, BaseException] = {}
     while pending:
         found = pending.pop()
-        if found is None or id(found) in seen:
-            continue
-        yield found
-        seen.add(id(found))
-        pending += [found.__cause__, found.__context__]
-        if isinstance(found, BaseExceptionGroup):
-            pending += cast("BaseExceptionGroup[BaseException]", found).exceptions
+        if found is not None and id(found) not in seen:
+            seen[id(found)] = found
+            pending += [found.__cause__, found.__context__]
+            if isinstance(found, BaseExceptionGroup):
+                pending += cast("BaseExceptionGroup[BaseException]", found).exceptions
+    return seen.values()
 
 
-def _span_context(text: str | None) -> SpanContext | None:
-    """Read a W3C traceparent; what is none counts as absent, since a trace must never stop the work."""
-    if text is None:
-        return None
+@lru_cache(maxsize=256)
+def _context_of(text: str | None) -> Context:
+    """Read a W3C traceparent; what is none gives an empty context, since a trace must never stop the work."""
+    nothing = context.Context()
     try:
-        _, trace_id, span_id, flags = text.split("-")
-        found = SpanContext(
-            int(trace_id, 16), int(span_id, 16), is_remote=False, trace_flags=TraceFlags(int(flags, 16))
-        )
+        _, trace_id, span_id, flags = (text or "").split("-")
+        sampled = trace.TraceFlags(int(flags, 16))
+        span = trace.SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=False, trace_flags=sampled)
     except ValueError:
-        return None
-    return found if found.is_valid else None
+        return nothing
+    return trace.set_span_in_context(trace.NonRecordingSpan(span), nothing) if span.is_valid else nothing
 
 
 def _links(firing: Firing) -> list[Link]:
     """Link to the spans of the other inputs, each once."""
     others = dict.fromkeys(text for text in firing.links if text != firing.parent)
-    return [Link(found) for found in map(_span_context, others) if found is not None]
-
-
-def _part(payload: object) -> dict[str, str]:
-    return {"type": "text", "content": to_json(payload, serialize_unknown=True).decode()}
+    spans = [trace.get_current_span(_context_of(text)).get_span_context() for text in others]
+    return [trace.Link(span) for span in spans if span.is_valid]
