@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from flock.core.agent import Agent, Shortcut
     from flock.core.components import ComponentRunner
     from flock.core.slots import Slots
+    from flock.core.telemetry import ActivationSpan
+    from flock.model.artifact import Record
     from flock.model.context import Reads
     from flock.model.ledger import Lease
 
@@ -65,7 +67,7 @@ class Desk:
 class Acting(Ambient):
     """The level of an activation, or of one candidate: it holds slots while its engine chain runs."""
 
-    __slots__ = ("_away", "_busy", "_ctx", "_held", "_lent", "_over", "desk", "lease")
+    __slots__ = ("_away", "_busy", "_ctx", "_held", "_lent", "_over", "desk", "error", "lease", "span", "streamed")
 
     def __init__(self, board: object, lease: Lease, desk: Desk) -> None:
         """Hold nothing yet."""
@@ -75,6 +77,9 @@ class Acting(Ambient):
         self.lease = lease
         self.desk = desk
         self._ctx: Context | None = None
+        self.span: ActivationSpan | None = None
+        self.error: BaseException | None = None  # what the attempt failed with
+        self.streamed: list[Record] = []  # what it has committed so far
         self._away = self._busy = 0
         self._held = self._lent = False
         self._over = True

@@ -13,16 +13,16 @@ from flock.core.components import ComponentRunner
 from flock.core.outputs import Item, check_counts, items_of, records_of, result_of
 from flock.core.settle import is_failing
 from flock.core.slots import Slots
-from flock.core.telemetry import ActivationSpan, Firing
+from flock.core.telemetry import Firing
 from flock.model.artifact import Artifact
 from flock.model.errors import LimitExceeded, Stale
 from flock.model.evaluation import EvalInputs, EvalResult
 from flock.model.ledger import Commit, Settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
-    from flock.core.agent import Agent, Shortcut
+    from flock.core.agent import Agent
     from flock.core.evaluate import Evaluator
     from flock.core.publish import Spine
     from flock.core.settle import Settler
@@ -83,37 +83,37 @@ class Executor:
         if desk is not None:
             desk.gone = True
 
-    async def run(self, lease: Lease) -> None:
-        """Run one attempt to its end; the body of an activation's task."""
+    def run(self, lease: Lease) -> Coroutine[Any, Any, None]:
+        """Give the body of an activation's task: it runs one attempt to its end."""
         name = lease.activation.agent
         desk = self._desks.get(name) or self._desk(name)
         if desk is None:
-            await self._spine.store.release(lease)
-            return
+            return self._give_back(lease)
         acting = Acting(self._spine, lease, desk)
-        current.set(acting)
-        if telemetry.active():
-            await self._traced(acting)
-        else:
-            await self._attempt(acting, None)
+        return self._traced(acting) if telemetry.active() else self._attempt(acting)
+
+    async def _give_back(self, lease: Lease) -> None:
+        await self._spine.store.release(lease)
 
     async def _traced(self, acting: Acting) -> None:
         """Run an attempt in a span; a span processor that raises costs the span and nothing else."""
-        error: BaseException | None = None
-        agent = acting.desk.agent
+        agent, lease = acting.desk.agent, acting.lease
         try:
-            span = self._metrics.start_activation(_firing(agent, acting.lease))
+            acting.span = span = self._metrics.start_activation(_firing(agent, lease))
         except Exception as raised:  # noqa: BLE001 - the guard of telemetry
             self._signals.hook_failed("telemetry", raised, agent=agent.name)
             span = None
+        if span is not None:
+            acting.ctx.span = span.span
+            self._metrics.record_inputs(span, [record.snapshot for record in lease.activation.inputs])
         try:
-            error = await self._attempt(acting, span)
-        except BaseException as raised:
-            error = raised
+            await self._attempt(acting)
+        except BaseException as error:
+            acting.error = error
             raise
         finally:
             if span is not None:
-                self._metrics.end_activation(span, error)
+                self._metrics.end_activation(span, acting.error)
 
     def _desk(self, name: str) -> Desk | None:
         spine = self._spine
@@ -132,107 +132,102 @@ class Executor:
 
     # ---- one attempt
 
-    async def _attempt(self, acting: Acting, span: ActivationSpan | None) -> BaseException | None:
-        """Run one attempt and settle it, whatever happens; gives the error that it failed with."""
-        agent, lease, hooks = acting.desk.agent, acting.lease, acting.desk.hooks
-        try:
-            await self._try(acting, span)
-        except asyncio.CancelledError:
-            await self._settler.interrupted(lease)
-            raise
-        except Stale:
-            self._settler.came_late(lease.activation)
-        except Exception as error:  # noqa: BLE001 - the guard of activations: each error becomes one outcome
-            await self._settler.failed(agent, lease, error)
-            if hooks is not None:
-                await hooks.notify("on_error", agent, acting.ctx, error)
-            return error
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
-            await self._spine.store.release(lease)
-            raise
-        except BaseException as error:
-            await self._settler.failed(agent, lease, error)
-            raise
-        finally:
-            if hooks is not None:
-                await hooks.notify("on_terminate", agent, acting.ctx)
-        return None
-
-    async def _try(self, acting: Acting, span: ActivationSpan | None) -> None:
-        desk, lease = acting.desk, acting.lease
+    async def _attempt(self, acting: Acting) -> None:
+        """Run one attempt and settle it, whatever happens."""
+        current.set(acting)
+        desk, lease, spine = acting.desk, acting.lease, self._spine
         activation = lease.activation
-        if span is not None:
-            acting.ctx.span = span.span
-            self._metrics.record_inputs(span, [record.snapshot for record in activation.inputs])
-        if self._signals.listened:
-            self._signals.tell("started", activation)
-        if self._components.components and await self._held_back(desk.agent, lease, acting.ctx):
-            return
-        self._check_limits(activation)
-        outputs: Sequence[Record]
-        if desk.agent.streams:
-            outputs = await self._stream(acting)
-            await self._commit(acting, [], _DONE)
-        elif desk.shortcut is not None and span is None:
-            outputs = await self._commit(acting, await self._call(acting, desk.shortcut), _DONE)
-        else:
-            outputs = await self._commit(acting, await self._evaluate(acting), _DONE)
-        if span is not None:
-            self._metrics.record_outputs(span, [record.snapshot for record in outputs])
-        self._settler.succeeded(activation, outputs)
-        if desk.hooks is not None:
-            await desk.hooks.notify(
-                "on_post_publish", desk.agent, acting.ctx, [Artifact.of(record) for record in outputs]
-            )
+        try:
+            if self._signals.listened:
+                self._signals.tell("started", activation)
+            if self._components.components and await self._held_back(desk.agent, lease, acting.ctx):
+                return
+            self._check_limits(activation)
+            if desk.shortcut is not None and desk.agent.best_of == 1 and acting.span is None:
+                # Nobody but the agent's function looks at its inputs.
+                result = await self._evaluator.hold(acting, desk.shortcut, activation)
+                records = self._records(items_of(result), desk.agent.outputs[0], activation)
+            else:
+                records = await self._evaluate(acting)
+            count = len(records)  # beyond these are the Failures of predicates that raised
+            offers = spine.route(records) if records else ()
+            committed = await spine.settle(Commit(records, offers, (), None, lease, _DONE, spine.roster.limits))
+            outputs = acting.streamed or committed.records[:count]
+            if spine.on_published is not None or desk.hooks is not None or acting.span is not None:
+                await self._tell(acting, committed.records, outputs)
+            self._settler.succeeded(activation, outputs)
+        except BaseException as error:  # noqa: BLE001 - the guard of activations: each error becomes one outcome
+            await self._ended(acting, error)
+        finally:
+            if desk.hooks is not None:
+                await desk.hooks.notify("on_terminate", desk.agent, acting.ctx)
 
-    async def _commit(self, acting: Acting, records: list[Record], settle: Settle | None) -> Sequence[Record]:
-        """Commit outputs, and the end of the activation with the last of them; gives the outputs as they are stored."""
-        spine, count = self._spine, len(records)  # beyond these are the Failures of predicates that raised
-        offers = spine.route(records) if records else ()
-        committed = await spine.settle(Commit(records, offers, (), None, acting.lease, settle, spine.roster.limits))
-        if spine.on_published is not None and records:
-            await spine.on_published(committed.records)
-        return committed.records[:count]
+    async def _tell(self, acting: Acting, committed: Sequence[Record], outputs: Sequence[Record]) -> None:
+        """Tell components and the attempt's span what was committed."""
+        hooks = acting.desk.hooks
+        if self._spine.on_published is not None and committed:
+            await self._spine.on_published(committed)
+        if acting.span is not None:
+            self._metrics.record_outputs(acting.span, [record.snapshot for record in outputs])
+        if hooks is not None:
+            views = [Artifact.of(record) for record in outputs]
+            await hooks.notify("on_post_publish", acting.desk.agent, acting.ctx, views)
 
-    async def _call(self, acting: Acting, shortcut: Shortcut) -> list[Record]:
-        """Let the agent's function make the outputs of its only group; nobody else looks at its inputs."""
-        evaluator, activation = self._evaluator, acting.lease.activation
-        agent, (group,) = acting.desk.agent, acting.desk.agent.outputs
-        if agent.best_of == 1:
-            result = await evaluator.hold(acting, shortcut, activation)
-        else:
-            result = await evaluator.best(acting, group, lambda own, _: evaluator.hold(own, shortcut, activation))
-        return self._records(items_of(result), group, activation)
+    async def _ended(self, acting: Acting, error: BaseException) -> None:
+        """Settle an attempt that raised; what is no error of the agent goes on up."""
+        agent, lease, hooks = acting.desk.agent, acting.lease, acting.desk.hooks
+        match error:
+            case asyncio.CancelledError():
+                await self._settler.interrupted(lease)
+                raise error
+            case Stale():
+                self._settler.came_late(lease.activation)
+            case Exception():
+                acting.error = error
+                await self._settler.failed(agent, lease, error)
+                if hooks is not None:
+                    await hooks.notify("on_error", agent, acting.ctx, error)
+            case KeyboardInterrupt() | SystemExit() | GeneratorExit():
+                await self._spine.store.release(lease)
+                raise error
+            case _:
+                await self._settler.failed(agent, lease, error)
+                raise error
 
     async def _evaluate(self, acting: Acting) -> list[Record]:
-        """Evaluate every output group between the hooks."""
+        """Evaluate every output group between the hooks; what a stream gives is committed already."""
         desk, evaluator = acting.desk, self._evaluator
         agent, hooks, ctx = desk.agent, desk.hooks, acting.ctx
         inputs = await self._inputs(acting)
         records: list[Record] = []
         for group in agent.outputs:
+            if agent.streams:
+                await evaluator.hold(acting, self._stream, acting, inputs, group)
+                continue
             if agent.best_of == 1:
                 result = await evaluator.hold(acting, evaluator.chain, agent, ctx, inputs, group)
             else:
-                result = await self._best(acting, group, inputs)
+                result = await evaluator.best(acting, group, self._candidates(acting, inputs, group))
             if hooks is not None:
                 result = result_of(result, agent)
                 result = await hooks.transform("on_post_evaluate", EvalResult, result, agent, ctx, inputs)
             records += self._records(items_of(result), group, ctx.activation, len(records))
         return records
 
-    async def _best(self, acting: Acting, group: OutputGroup, inputs: EvalInputs) -> Any:  # noqa: ANN401 - what engines give
-        """Give each candidate copies and a state of its own."""
-        agent, ctx, evaluator = acting.desk.agent, acting.ctx, self._evaluator
+    def _candidates(self, acting: Acting, inputs: EvalInputs, group: OutputGroup) -> Callable[..., Awaitable[Any]]:
+        """Give what evaluates one candidate, each with copies and a state of its own."""
+        desk, ctx, evaluator = acting.desk, acting.ctx, self._evaluator
 
-        def evaluate(own: Acting, candidate: int) -> Any:  # noqa: ANN401 - an awaitable
+        def evaluate(own: Acting, candidate: int) -> Awaitable[Any]:
+            if desk.shortcut is not None and acting.span is None:
+                return evaluator.hold(own, desk.shortcut, ctx.activation)
             fresh = [Artifact.of(artifact.record) for artifact in inputs.artifacts]
             groups = [tuple([Artifact.of(artifact.record) for artifact in each]) for each in inputs.groups]
             mine = ctx.for_candidate(candidate, fresh)
             given = EvalInputs(fresh, mine.state, groups)
-            return evaluator.hold(own, evaluator.chain, agent, mine, given, group, candidate)
+            return evaluator.hold(own, evaluator.chain, desk.agent, mine, given, group, candidate)
 
-        return await evaluator.best(acting, group, evaluate)
+        return evaluate
 
     async def _inputs(self, acting: Acting) -> EvalInputs:
         """Prepare what the engines get: the context that was asked for, and what the hooks make of the inputs."""
@@ -247,27 +242,25 @@ class Executor:
             inputs = await hooks.transform("on_pre_evaluate", EvalInputs, inputs, agent, ctx)
         return inputs
 
-    async def _stream(self, acting: Acting) -> list[Record]:
+    async def _stream(self, acting: Acting, inputs: EvalInputs, group: OutputGroup) -> None:
         """Commit each yield at once as the next slot; slots that an earlier attempt committed stay as they are."""
-        agent, ctx, group = acting.desk.agent, acting.ctx, acting.desk.agent.outputs[0]
-        inputs = await self._inputs(acting)
-        stored: list[Record] = []
-
-        async def body() -> None:
-            given: list[Item] = []
-            stream = await agent.engines[0].evaluate(agent, ctx, inputs, group)
-            try:
-                async for result in stream:
-                    for item in items_of(result):
-                        records = self._records([item], group, ctx.activation, len(given), counted=False)
-                        given.append(item)
-                        stored.extend(await self._commit(acting, records, None))
-            finally:
-                await stream.aclose()
-            check_counts(given, agent.name, group)
-
-        await self._evaluator.hold(acting, body)
-        return stored
+        agent, ctx, spine = acting.desk.agent, acting.ctx, self._spine
+        given: list[Item] = []
+        stream = await agent.engines[0].evaluate(agent, ctx, inputs, group)
+        try:
+            async for result in stream:
+                for item in items_of(result):
+                    records = self._records([item], group, ctx.activation, len(given), counted=False)
+                    given.append(item)
+                    count, offers = len(records), spine.route(records)
+                    commit = Commit(records, offers, lease=acting.lease, limits=spine.roster.limits)
+                    committed = await spine.settle(commit)
+                    acting.streamed.extend(committed.records[:count])
+                    if spine.on_published is not None:
+                        await spine.on_published(committed.records)
+        finally:
+            await stream.aclose()
+        check_counts(given, agent.name, group)
 
     def _records(
         self, items: Sequence[Item], group: OutputGroup, activation: Activation, slot: int = 0, *, counted: bool = True

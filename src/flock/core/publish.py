@@ -75,7 +75,10 @@ class Spine:
     def use(self, store: Store) -> None:
         """Publish into this store from now on."""
         self.store = store
-        self._never_waits = bool(getattr(store.commit, "never_waits", False))
+        never_waits = getattr(store.commit, "never_waits", False)
+        self.commit: Callable[[Commit], Awaitable[Committed]] = (
+            self._commit_now if never_waits else self._commit_shielded
+        )
 
     # ---- validate
 
@@ -216,7 +219,7 @@ class Spine:
             offers = [offer for offer in offers if offer.record in records]
         commit = Commit(records, offers, (), direct, None, None, self.roster.limits)
         try:
-            committed = await (self._commit(commit) if self.max_pending is None else self._when_room(commit))
+            committed = await (self.commit(commit) if self.max_pending is None else self._when_room(commit))
         except RunCancelledError as error:
             raise PublishError(str(error)) from error
         if self.on_published is not None:
@@ -227,7 +230,7 @@ class Spine:
         commit.max_pending = self.max_pending if acting(self) is None else None
         while True:
             try:
-                return await self._commit(commit)
+                return await self.commit(commit)
             except Backpressure:
                 await self.signals.room.wait()
                 if self.closed:
@@ -237,27 +240,26 @@ class Spine:
         """Commit for an activation; a store that stumbles is asked again, as the same commit changes nothing twice."""
         for delay in _AGAIN:
             try:
-                return await self._commit(commit)
+                return await self.commit(commit)
             except (Stale, RunCancelledError):
                 raise
             except StoreError as error:
                 self.signals.hook_failed("store.commit", error)
                 await pause(self.clock, delay)
-        return await self._commit(commit)
+        return await self.commit(commit)
 
-    def _commit(self, commit: Commit) -> Awaitable[Committed]:
-        """Commit and dispatch. A caller that is cancelled meanwhile does not take along what the commit set free."""
-        if self._never_waits:
-            return self._commit_now(commit)
+    async def _commit_now(self, commit: Commit) -> Committed:
+        """Commit and dispatch."""
+        committed = await self.store.commit(commit)
+        self.dispatch(committed)
+        return committed
+
+    def _commit_shielded(self, commit: Commit) -> Awaitable[Committed]:
+        """Do the same so that a caller who is cancelled meanwhile does not take along what the commit set free."""
         task = asyncio.get_running_loop().create_task(self._commit_now(commit))
         self._commits.add(task)
         task.add_done_callback(self._commits.discard)
         return asyncio.shield(task)
-
-    async def _commit_now(self, commit: Commit) -> Committed:
-        committed = await self.store.commit(commit)
-        self.dispatch(committed)
-        return committed
 
     def dispatch(self, committed: Committed) -> None:
         """Hand on what a step of the store set free: leases, deadlines, news."""
