@@ -10,7 +10,7 @@ from flock.model.artifact import Artifact
 from flock.model.context import Context
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from flock.core.agent import Agent, Shortcut
     from flock.core.components import ComponentRunner
@@ -79,7 +79,7 @@ class Acting(Ambient):
         self._ctx: Context | None = None
         self.span: ActivationSpan | None = None
         self.error: BaseException | None = None  # what the attempt failed with
-        self.streamed: list[Record] = []  # what it has committed so far
+        self.streamed: Sequence[Record] = ()  # what it has committed before its end
         self._away = self._busy = 0
         self._held = self._lent = False
         self._over = True

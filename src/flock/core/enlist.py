@@ -73,7 +73,8 @@ class Registrar:
         for record in await self._spine.store.query(Query(until=until)):
             found = match.route(type(record.snapshot), entries)
             match.match(found, record, offers, rejections)
-        offers = [offer._replace(replayed=True) for offer in offers]
+        for offer in offers:
+            offer.replayed = True
         failures: list[Record] = []
         self._spine.reject(rejections, failures, offers)
         commit = Commit(records=failures, offers=offers, limits=self._spine.roster.limits)

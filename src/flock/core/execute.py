@@ -246,6 +246,7 @@ class Executor:
         """Commit each yield at once as the next slot; slots that an earlier attempt committed stay as they are."""
         agent, ctx, spine = acting.desk.agent, acting.ctx, self._spine
         given: list[Item] = []
+        acting.streamed = stored = list[Record]()
         stream = await agent.engines[0].evaluate(agent, ctx, inputs, group)
         try:
             async for result in stream:
@@ -255,7 +256,7 @@ class Executor:
                     count, offers = len(records), spine.route(records)
                     commit = Commit(records, offers, lease=acting.lease, limits=spine.roster.limits)
                     committed = await spine.settle(commit)
-                    acting.streamed.extend(committed.records[:count])
+                    stored.extend(committed.records[:count])
                     if spine.on_published is not None:
                         await spine.on_published(committed.records)
         finally:

@@ -7,7 +7,8 @@ import enum
 import operator
 import uuid
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol, cast
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
 
 from flock.model.artifact import Record
 from flock.model.collect import Batch, Gather, Hold, Stage
@@ -17,7 +18,8 @@ Group = tuple[Record, ...]
 Counts = tuple[int, ...]
 
 
-class Arrival(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Arrival:
     """One item in a row: when it came (UTC seconds), as which of its subscription, and the groups that it carries."""
 
     at: float
@@ -39,7 +41,8 @@ class Row(Protocol):
         ...
 
 
-class Step(NamedTuple):
+@dataclass(slots=True)
+class Step:
     """What to do with a row: drop so many heads of each slot, hold the arrival, then fire heads, group by group.
 
     `due` is when the row next changes by itself.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import override
@@ -115,7 +115,8 @@ class FanOut:
                 return cls(value, value)
 
 
-class OutputGroup(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OutputGroup:
     """What one evaluation may make: one `publishes(...)` call. `types` repeats a type for counts; empty means any."""
 
     types: tuple[type[BaseModel], ...] = ()
@@ -131,10 +132,6 @@ class OutputGroup(NamedTuple):
     def counts(self) -> Mapping[type[BaseModel], FanOut]:
         """How many of each type an engine that generates outputs should make."""
         return {kind: self.fan_out or FanOut(n, n) for kind, n in Counter(self.types).items()}
-
-    def declared_type(self, kind: type) -> type[BaseModel] | None:
-        """Give the declared type that covers this one, or None."""
-        return kind if kind in self.types else next((base for base in self.types if issubclass(kind, base)), None)
 
 
 def group_types(groups: Sequence[OutputGroup]) -> tuple[type[BaseModel], ...]:

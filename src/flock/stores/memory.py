@@ -98,8 +98,8 @@ class MemoryStore:
         if offers[0].replayed:
             self._replays.remember()
         for offer in offers:
-            target, record, _, _, not_before, replayed = offer
-            if self._replays.had(offer) if replayed else record.sequence <= before:
+            target, record, not_before = offer.target, offer.record, offer.not_before
+            if self._replays.had(offer) if offer.replayed else record.sequence <= before:
                 continue  # a repeat: the first record with this id made the offers
             if not_before and not_before > self._now():
                 self._timeline.push(not_before, offer)
