@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
 
-from flock.model.artifact import Artifact
-from flock.model.context import Context
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
-
-    from flock.core.agent import Agent, Shortcut
-    from flock.core.components import ComponentRunner
-    from flock.core.slots import Slots
-    from flock.core.telemetry import ActivationSpan
-    from flock.model.artifact import Record
-    from flock.model.context import Reads
-    from flock.model.ledger import Lease
+from flock.core.agent import Agent, Shortcut
+from flock.core.components import ComponentRunner
+from flock.core.slots import Slots
+from flock.core.telemetry import ActivationSpan
+from flock.model.artifact import Artifact, Record
+from flock.model.context import Context, Reads
+from flock.model.ledger import Lease
 
 
 class Ambient:

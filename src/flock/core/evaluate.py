@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flock.core import telemetry
+from flock.core.agent import Agent, Score
 from flock.core.ambient import Acting, current
 from flock.core.clock import within
 from flock.core.outputs import Item, check_items, items_of, result_of
+from flock.core.signals import Signals
+from flock.core.telemetry import Telemetry
 from flock.model.artifact import Artifact
+from flock.model.context import Context
 from flock.model.errors import FlockError
-from flock.model.evaluation import EvalInputs, EvalResult
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
-    from flock.core.agent import Agent, Score
-    from flock.core.signals import Signals
-    from flock.core.telemetry import Telemetry
-    from flock.model.context import Context
-    from flock.model.evaluation import OutputGroup
-    from flock.ports import Clock
+from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
+from flock.ports import Clock
 
 PATIENCE = 1.0  # seconds that a body has for its clean-up after a timeout or cancellation
 

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, NamedTuple
 
 from flock.core import telemetry
+from flock.core.agent import Agent
 from flock.core.ambient import Acting, Desk, current
 from flock.core.board import BoardReader, sees
 from flock.core.components import ComponentRunner
+from flock.core.evaluate import Evaluator
 from flock.core.outputs import Item, check_counts, items_of, records_of, result_of
-from flock.core.settle import is_failing
+from flock.core.publish import Spine
+from flock.core.settle import Settler, is_failing
 from flock.core.slots import Slots
 from flock.core.telemetry import Firing
-from flock.model.artifact import Artifact
+from flock.model.artifact import Artifact, Record
+from flock.model.context import Context
 from flock.model.errors import LimitExceeded, Stale
-from flock.model.evaluation import EvalInputs, EvalResult
-from flock.model.ledger import Commit, Settle
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
-
-    from flock.core.agent import Agent
-    from flock.core.evaluate import Evaluator
-    from flock.core.publish import Spine
-    from flock.core.settle import Settler
-    from flock.model.artifact import Record
-    from flock.model.context import Context
-    from flock.model.evaluation import OutputGroup
-    from flock.model.ledger import Activation, Lease
-    from flock.ports import BoardHandle
+from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
+from flock.model.ledger import Activation, Commit, Lease, Settle
+from flock.ports import BoardHandle
 
 _FIRST_DEFERRAL, _LAST_DEFERRAL = 0.05, 5.0  # seconds
 _DONE = Settle("done")
@@ -57,7 +50,7 @@ class Executor:
         board: BoardHandle,
         limits: Limits,
     ) -> None:
-        """Meet the parts; `on_lend` is set by who schedules."""
+        """Meet the parts; `on_lend` and `on_over` are set by who schedules."""
         self._spine = spine
         self._clock = spine.clock
         self._signals = spine.signals
@@ -69,6 +62,7 @@ class Executor:
         self._board = board
         self._limits = limits
         self.on_lend: Callable[[Desk, int], None] = _ignore
+        self.on_over: Callable[[Lease], None] = _ignore
         self.reset()
 
     def reset(self) -> None:
@@ -94,6 +88,7 @@ class Executor:
 
     async def _give_back(self, lease: Lease) -> None:
         await self._spine.store.release(lease)
+        self.on_over(lease)
 
     async def _traced(self, acting: Acting) -> None:
         """Run an attempt in a span; a span processor that raises costs the span and nothing else."""
@@ -161,6 +156,7 @@ class Executor:
         finally:
             if desk.hooks is not None:
                 await desk.hooks.notify("on_terminate", desk.agent, acting.ctx)
+            self.on_over(lease)
 
     async def _tell(self, acting: Acting, committed: Sequence[Record], outputs: Sequence[Record]) -> None:
         """Tell components and the attempt's span what was committed."""
@@ -175,6 +171,9 @@ class Executor:
 
     async def _ended(self, acting: Acting, error: BaseException) -> None:
         """Settle an attempt that raised; what is no error of the agent goes on up."""
+        task = None if isinstance(error, GeneratorExit) else asyncio.current_task()  # None: the loop is gone
+        if task is not None:
+            task.add_done_callback(self._tell_end)
         agent, lease, hooks = acting.desk.agent, acting.lease, acting.desk.hooks
         match error:
             case asyncio.CancelledError():
@@ -193,6 +192,15 @@ class Executor:
             case _:
                 await self._settler.failed(agent, lease, error)
                 raise error
+
+    def _tell_end(self, task: asyncio.Task[None]) -> None:
+        """Tell what nobody else would see: what went wrong beyond the agent itself."""
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self._signals.hook_failed("activation", error)
+        elif error is not None:
+            told = {"message": "an activation raised what is no Exception", "exception": error, "task": task}
+            task.get_loop().call_exception_handler(told)
 
     async def _evaluate(self, acting: Acting) -> list[Record]:
         """Evaluate every output group between the hooks; what a stream gives is committed already."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
 
 from flock.core.agent import Agent, Subscription, counters
 from flock.core.gates import encode_key
+from flock.model.artifact import Record
 from flock.model.evaluation import Failure
 from flock.model.ledger import Offer, Target
 from flock.model.visibility import PUBLIC, AfterVisibility, Identity
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from pydantic import BaseModel
-
-    from flock.model.artifact import Record
 
 Predicate = "Callable[[Any], bool]"
 

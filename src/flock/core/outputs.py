@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from flock.model.artifact import UNSET, Artifact, Record, snapshot
 from flock.model.errors import OutputError
-from flock.model.evaluation import EvalResult
+from flock.model.evaluation import EvalResult, OutputGroup
+from flock.model.ledger import Activation
 from flock.model.payload import members, type_name
 from flock.model.visibility import PUBLIC, Visibility, meet, settled
-
-if TYPE_CHECKING:
-    from flock.model.evaluation import OutputGroup
-    from flock.model.ledger import Activation
-    from flock.ports import Clock
+from flock.ports import Clock
 
 Item = BaseModel | Artifact
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from pydantic import BaseModel
 
@@ -14,7 +14,9 @@ from flock.core.ambient import acting, current, here
 from flock.core.clock import pause
 from flock.core.match import Rejection, match
 from flock.core.names import Counter
-from flock.core.telemetry import metering
+from flock.core.roster import Roster
+from flock.core.signals import Signals
+from flock.core.telemetry import Telemetry, metering
 from flock.model.artifact import UNSET, Artifact, Record, snapshot
 from flock.model.errors import (
     Backpressure,
@@ -29,12 +31,7 @@ from flock.model.evaluation import FAILURE, Failure
 from flock.model.ledger import Activation, Commit, Committed, Direct, Lease, Offer, depth_after
 from flock.model.payload import type_name
 from flock.model.visibility import PUBLIC, PrivateVisibility, Visibility, meet
-
-if TYPE_CHECKING:
-    from flock.core.roster import Roster
-    from flock.core.signals import Signals
-    from flock.core.telemetry import Telemetry
-    from flock.ports import Clock, Store
+from flock.ports import Clock, Store
 
 logger = logging.getLogger("flock")
 _AGAIN = (0.05, 0.2, 1.0)  # seconds between the tries of a settlement that a store refused

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from pydantic import BaseModel, ValidationError
 
@@ -11,9 +11,6 @@ from flock.core.match import Entry, Route, entries_of, route
 from flock.model.errors import ConfigurationError, PublishError
 from flock.model.evaluation import Failure, group_types
 from flock.model.payload import type_name
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Roster:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
-from flock.core.ambient import current
+from flock.core.agent import Agent
+from flock.core.ambient import Desk, current
 from flock.core.board import sees
 from flock.core.clock import finish
+from flock.core.execute import Executor
+from flock.core.publish import Spine
+from flock.core.settle import Settler
 from flock.model.artifact import Artifact, Record
 from flock.model.errors import ClosedError, FlockError, VisibilityError
 from flock.model.ledger import Direct, Lease
-
-if TYPE_CHECKING:
-    from flock.core.agent import Agent
-    from flock.core.ambient import Desk
-    from flock.core.execute import Executor
-    from flock.core.publish import Spine
-    from flock.core.settle import Settler
 
 _MOST = 1_000  # leases asked for at once
 _LAST_PATIENCE = 1.0  # seconds that cancelled tasks have for their clean-up at shutdown
@@ -32,7 +30,7 @@ class Scheduler:
         """Take leases from the spine and run them."""
         self._spine = spine
         self._executor = executor
-        self._tasks: dict[asyncio.Task[None], Lease] = {}
+        self._tasks: dict[Lease, asyncio.Task[None]] = {}
         self._helpers: set[asyncio.Task[Any]] = set()
         self._settler = settler
         self._abandoned: set[asyncio.Task[None]] = set()
@@ -41,12 +39,13 @@ class Scheduler:
         self.stopping = False
         spine.on_leases = self.start
         executor.on_lend = self._lend
+        executor.on_over = self._over
         settler.on_abandon = self._abandon
 
     @property
     def tasks(self) -> Sequence[asyncio.Task[None]]:
         """The tasks of running activations."""
-        return tuple([task for task in self._tasks if not task.done()])
+        return tuple([task for task in self._tasks.values() if not task.done()])
 
     def adopt(self) -> None:
         """Work on the running loop from now on, with the context variables of this moment but in no run."""
@@ -63,17 +62,14 @@ class Scheduler:
 
         That is how a loop ends: what stays leased runs again on the next loop, or at the next use of this one.
         """
-        tasks, copy, run = self._tasks, self._context.copy, self._executor.run
         caller = asyncio.current_task()
-        if caller is not None and caller in tasks and caller.cancelling():
+        if caller is not None and caller.cancelling() and caller in self._tasks.values():
             self._given_up += leases
             self._spine.unclaimed = True
             return
-        create_task, done = asyncio.get_running_loop().create_task, self._done
+        create_task, context = asyncio.get_running_loop().create_task, self._context
         for lease in leases:
-            task = create_task(run(lease), context=copy())
-            tasks[task] = lease
-            task.add_done_callback(done)
+            self._tasks[lease] = create_task(self._executor.run(lease), context=context.copy())
 
     async def claim(self) -> None:
         """Take up what is ready and not leased."""
@@ -135,10 +131,11 @@ class Scheduler:
     def cancel(self, ids: Iterable[str]) -> list[asyncio.Task[None]]:
         """Cancel the tasks of these activations."""
         wanted = set(ids)
-        found = [task for task, lease in self._tasks.items() if lease.activation.id in wanted]
-        for task in found:
+        found = {lease: task for lease, task in self._tasks.items() if lease.activation.id in wanted}
+        for lease, task in found.items():
             task.cancel()
-        return found
+            task.add_done_callback(partial(self._over, lease))  # it may never have started
+        return list(found.values())
 
     async def cancel_run(self, run: str) -> int:
         """End a run: its tasks are cancelled and have a moment for their clean-up; gives how many activations ended."""
@@ -157,7 +154,7 @@ class Scheduler:
         others = [task for task in tasks if task is not asyncio.current_task()]
         if others:
             await self._wait(others, _LAST_PATIENCE)
-            self._abandoned.update(task for task in others if task in self._tasks)
+            self._abandoned.update(task for task in others if not task.done())
         return len(withdrawn.ended)
 
     async def stop(self, grace: float) -> list[str]:
@@ -166,16 +163,15 @@ class Scheduler:
         self._spine.roster.limits.clear()  # no commit leases anything any more
         me = asyncio.current_task()
         for last, patience in ((False, grace), (True, _LAST_PATIENCE)):
-            left = [task for task in (*self._tasks, *self._helpers) if task is not me]
+            left = [task for task in (*self._tasks.values(), *self._helpers) if task is not me]
             if not left:
                 break
             for task in left if last else ():
                 task.cancel()
             await self._wait(left, patience)
         self._settler.end_waits(self._settler.results, ClosedError("the Flock was closed before the agent was done"))
-        return sorted(
-            {lease.activation.agent for task, lease in self._tasks.items() if not task.done() and task is not me}
-        )
+        stuck = [lease for lease, task in self._tasks.items() if not task.done() and task is not me]
+        return sorted({lease.activation.agent for lease in stuck})
 
     async def _wait(self, tasks: Sequence[asyncio.Future[Any]], seconds: float) -> None:
         clock = self._spine.clock
@@ -199,7 +195,7 @@ class Scheduler:
         left_out = {asyncio.current_task(), *self._abandoned}
         return [
             task
-            for task, lease in self._tasks.items()
+            for lease, task in self._tasks.items()
             if not task.done() and task not in left_out and (run is None or run in lease.activation.runs)
         ]
 
@@ -210,20 +206,13 @@ class Scheduler:
         task.add_done_callback(self._helpers.discard)
         return task
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        lease = self._tasks.pop(task, None)
-        if self._abandoned:
-            self._abandoned.discard(task)
-        room = self._spine.signals.room
-        if room.waiters:
-            room.wake()
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, Exception):
-            agent = None if lease is None else lease.activation.agent
-            self._spine.signals.hook_failed("activation", error, agent=agent)
-        elif error is not None:
-            told = {"message": "an activation raised what is no Exception", "exception": error, "task": task}
-            task.get_loop().call_exception_handler(told)
+    def _over(self, lease: Lease, task: asyncio.Task[None] | None = None) -> None:
+        """Let go of a task that ends now, or has ended."""
+        done = self._tasks.pop(lease, task)
+        if self._abandoned and done is not None:
+            self._abandoned.discard(done)
+        if self._spine.signals.room.waiters:
+            self._spine.signals.room.wake()
 
     def _lend(self, desk: Desk, count: int) -> None:
         limits, agent = self._spine.roster.limits, desk.agent.name
@@ -234,11 +223,11 @@ class Scheduler:
 
     def _abandon(self, lease: Lease, ending: Coroutine[Any, Any, Any]) -> None:
         """End an attempt whose body does not stop; its task keeps its slots until it returns."""
-        stuck = {task for task, other in self._tasks.items() if other == lease} - self._abandoned
-        if not stuck:  # another candidate of the same attempt was there first
+        stuck = self._tasks.get(lease)
+        if stuck is None or stuck in self._abandoned:  # another candidate of the same attempt was there first
             ending.close()
             return
-        self._abandoned |= stuck
+        self._abandoned.add(stuck)
         activation = lease.activation
         self._spine.signals.emit("abandoned", agent=activation.agent, run=activation.run, activation=activation.id)
         _ = self.spawn(ending)

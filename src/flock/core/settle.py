@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flock.core import telemetry
+from flock.core.agent import Agent
+from flock.core.ambient import Acting
 from flock.core.evaluate import late
 from flock.core.names import Counter
-from flock.core.publish import unheard
+from flock.core.publish import Spine, unheard
+from flock.core.telemetry import Outcome
+from flock.model.artifact import Record
 from flock.model.errors import FlockError, LimitExceeded, RunCancelledError, Stale, StoreError
 from flock.model.evaluation import FAILURE
 from flock.model.ledger import Activation, Commit, Lease, Settle
-
-if TYPE_CHECKING:
-    from flock.core.agent import Agent
-    from flock.core.ambient import Acting
-    from flock.core.publish import Spine
-    from flock.core.telemetry import Outcome
-    from flock.model.artifact import Record
 
 logger = logging.getLogger("flock")
 

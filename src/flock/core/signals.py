@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from flock.core.names import Counter
+from flock.core.telemetry import Telemetry
 from flock.model.events import Event, EventKind
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
-    from flock.core.telemetry import Telemetry
-    from flock.model.ledger import Activation
-    from flock.ports import Clock, Observer
+from flock.model.ledger import Activation
+from flock.ports import Clock, Observer
 
 logger = logging.getLogger("flock")
 

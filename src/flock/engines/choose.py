@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from flock.core.declare import AgentBuilder
 from flock.engines import function
 from flock.engines.schema import SchemaEngine
+from flock.engines.threads import Threads
 from flock.model.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from flock.core.declare import AgentBuilder
-    from flock.engines.threads import Threads
-    from flock.ports import Engine
+from flock.ports import Engine
 
 
 class EngineChooser:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from pydantic import BaseModel
 from typing_extensions import override
 
 from flock.engines.example_values import Examples
-from flock.model.evaluation import EvalResult
+from flock.model.context import Context
+from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
 from flock.ports import AgentInfo, Engine
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from flock.model.context import Context
-    from flock.model.evaluation import EvalInputs, OutputGroup
 
 
 class SchemaEngine(Engine):

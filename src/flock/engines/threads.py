@@ -7,13 +7,11 @@ import contextlib
 import contextvars
 import queue
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from flock.core.ambient import Acting, current
 from flock.model.errors import FlockError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _Job = tuple[contextvars.Context, "Callable[[], Any]", asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 

@@ -108,7 +108,7 @@ class Activation:
     error: str | None = None
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True, eq=False)
 class Lease:
     """The right to run an activation until it is settled: the pair (activation id, epoch) is the fence."""
 

@@ -11,14 +11,12 @@ import functools
 import pathlib
 import sys
 import uuid
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar, cast
 
 from pydantic import BaseModel
 
 from flock.model.errors import ConfigurationError, PublishError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 M = TypeVar("M", bound=BaseModel)
 

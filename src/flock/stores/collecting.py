@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-from flock.core.gates import Arrival, counters_of, expired, flush, merge, reduce, slots_of
-from flock.model.collect import Batch, Gather, Hold
+from flock.core.gates import Arrival, Group, Step, counters_of, expired, flush, merge, reduce, slots_of
+from flock.model.artifact import Record
+from flock.model.collect import Batch, Gather, Hold, Stage
 from flock.model.events import Waiting, WaitReason
 from flock.model.ledger import BOARD, Offer, Target
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from flock.core.gates import Group, Step
-    from flock.model.artifact import Record
-    from flock.model.collect import Stage
 
 
 class Fired(NamedTuple):

@@ -9,13 +9,10 @@ import heapq
 import itertools
 import random
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from flock.core.clock import pause
 from flock.testing.quiet import when_quiet
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 _FOR_THREADS = 0.05  # real seconds of quiet while other threads could still bring news

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from typing_extensions import override
 
 from flock.model.artifact import Artifact
-from flock.model.evaluation import EvalInputs, EvalResult
-from flock.ports import Engine
-
-if TYPE_CHECKING:
-    from flock.model.context import Context
-    from flock.model.evaluation import OutputGroup
-    from flock.ports import AgentInfo
+from flock.model.context import Context
+from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
+from flock.ports import AgentInfo, Engine
 
 Output = BaseModel | Artifact | EvalResult | Sequence[BaseModel | Artifact] | None
 Step = Output | BaseException | type[BaseException] | Callable[[EvalInputs], Output | Awaitable[Output]]

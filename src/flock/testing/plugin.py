@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import pytest
 
 from flock.app import Flock
 from flock.testing.clock import FakeClock
 from flock.tracing import Tracing, setup
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 pytest.register_assert_rewrite("flock.testing.store_contract")
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sized
-from typing import TYPE_CHECKING
 
 from flock.core.clock import SystemClock
-
-if TYPE_CHECKING:
-    import asyncio
 
 _SLICE = 0.001  # seconds between two looks while other threads have time
 _UNSEEN = 0.01  # seconds of patience with a loop that does not show what is ready

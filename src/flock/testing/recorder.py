@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from typing_extensions import override
 
 from flock.core.clock import SystemClock, deadline
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from flock.model.events import Event, EventKind
+from flock.model.events import Event, EventKind
 
 _MOST = 20  # events that a repr shows
 

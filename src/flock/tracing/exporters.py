@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from opentelemetry.sdk.metrics.export import (
     ConsoleMetricExporter,
+    DataPointT,
     MetricExporter,
     MetricReader,
+    MetricsData,
     NumberDataPoint,
     PeriodicExportingMetricReader,
 )
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor, SpanExporter
 from opentelemetry.trace import StatusCode
 
 from flock.model.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from opentelemetry.sdk.metrics.export import DataPointT, MetricsData
-    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 _OTLP = "opentelemetry.exporter.otlp.proto.http"
 

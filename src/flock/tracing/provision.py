@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import atexit
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self, TextIO
+from types import TracebackType
+from typing import Self, TextIO
 
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricReader
+from opentelemetry.sdk.metrics.export import DataPointT, InMemoryMetricReader, MetricReader
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter
@@ -19,12 +21,6 @@ from flock.core import telemetry
 from flock.model.errors import ConfigurationError
 from flock.tracing import exporters
 from flock.tracing.outlets import OutletMeterProvider, Outlets, OutletTracerProvider
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from types import TracebackType
-
-    from opentelemetry.sdk.metrics.export import DataPointT
 
 
 @dataclass(slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -13,12 +13,8 @@ from flock.model.collect import Stage
 from flock.model.errors import StoreError
 from flock.model.ledger import Commit, Committed, Direct, Lease, Offer, Settle, Target, Tick
 from flock.model.payload import type_name
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-    from flock.ports import Store
-    from flock.testing.clock import FakeClock
+from flock.ports import Store
+from flock.testing.clock import FakeClock
 
 RUN = "run"
 MANY = 1_000
