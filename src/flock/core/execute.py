@@ -191,16 +191,14 @@ class Executor:
                 raise error
             case _:
                 await self._settler.failed(agent, lease, error)
+                told = {"message": f"{agent.name} raised what is no Exception", "exception": error, "task": task}
+                asyncio.get_running_loop().call_exception_handler(told)
                 raise error
 
     def _tell_end(self, task: asyncio.Task[None]) -> None:
-        """Tell what nobody else would see: what went wrong beyond the agent itself."""
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, Exception):
+        """Take note of what an attempt ended with; an error that is not the agent's own is told here."""
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
             self._signals.hook_failed("activation", error)
-        elif error is not None:
-            told = {"message": "an activation raised what is no Exception", "exception": error, "task": task}
-            task.get_loop().call_exception_handler(told)
 
     async def _evaluate(self, acting: Acting) -> list[Record]:
         """Evaluate every output group between the hooks; what a stream gives is committed already."""
