@@ -127,6 +127,8 @@ class Home:
             await self.components.notify("on_artifact_published", self._board, Artifact.of(record))
 
     def _tell_idle(self) -> None:
+        self.spine.signals.quiet.wake()
+
         async def tell() -> None:
             if not await self.spine.store.work():
                 await self.components.notify("on_idle", self._board)

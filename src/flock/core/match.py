@@ -110,23 +110,16 @@ def route(cls: type[BaseModel], entries: Iterable[Entry]) -> Route:
 
 def match(found: Route, record: Record, offers: list[Offer], rejections: list[Rejection]) -> None:
     """Add an offer for each subscription that this artifact is for; predicates that raise become rejections."""
-    visibility = record.visibility
+    visibility, payload = record.visibility, record.snapshot
     open_to_all = visibility is PUBLIC and not found.choosy and record.produced_by not in found.shy
-    rest = iter(found.entries if open_to_all else _admitted(found, record))
     not_before = record.due if isinstance(visibility, AfterVisibility) else 0.0
-    payload = record.snapshot
-    entry: Entry | None = None
-    while True:
+    for where, entry in found.entries if open_to_all else _admitted(found, record):
         try:
-            for where, entry in rest:
-                if where is None or where(payload):
-                    key = "" if entry.key is None else encode_key(entry.key(payload))
-                    offers.append(Offer(entry.target, record, entry.slot, key, not_before))
+            if where is None or where(payload):
+                key = "" if entry.key is None else encode_key(entry.key(payload))
+                offers.append(Offer(entry.target, record, entry.slot, key, not_before))
         except Exception as error:  # noqa: BLE001 - the guard of predicates and keys: each becomes a rejection
-            if entry is not None:
-                rejections.append(Rejection(entry, record, error))
-        else:
-            return
+            rejections.append(Rejection(entry, record, error))
 
 
 def _admitted(found: Route, record: Record) -> list[tuple[Callable[[Any], bool] | None, Entry]]:

@@ -66,7 +66,7 @@ class Spine:
         self._commits: set[asyncio.Task[Committed]] = set()
         self.on_leases: Callable[[Sequence[Lease]], None] = _ignore
         self.on_due: Callable[[float | None], None] = _ignore
-        self.on_quiet: Callable[[], None] | None = None
+        self.on_quiet: Callable[[], None] = signals.quiet.wake
         self.on_published: Callable[[Sequence[Record]], Any] | None = None
 
     def use(self, store: Store) -> None:
@@ -266,27 +266,23 @@ class Spine:
             self.on_due(committed.due)
         if committed.expired:
             self._tell_expired(committed)
-        if committed.records and not committed.repeated:
-            self._tell_records(committed.records)
+        records = committed.records
+        if records and not committed.repeated:
+            self.last_sequence = max(self.last_sequence, records[-1].sequence)
+            if self.signals.changed.waiters:
+                self.signals.changed.wake()
+            if self.signals.listened or metering():
+                self._tell_published(records)
         if committed.quiet:
-            self.signals.quiet.wake()
-            if self.on_quiet is not None:
-                self.on_quiet()
+            self.on_quiet()
 
-    def _tell_records(self, records: Sequence[Record]) -> None:
-        signals, last = self.signals, records[-1].sequence
-        if last > self.last_sequence:  # noqa: PLR1730 - max() costs three times as much
-            self.last_sequence = last
-        if metering():
-            self.metrics.count(Counter.ARTIFACTS_PUBLISHED, len(records))
-        if signals.listened:
-            for record in records:
-                signals.emit(
-                    "published", run=record.run, agent=record.produced_by, activation=record.activation_id,
-                    artifacts=(record.id,), reason=record.type,
-                )  # fmt: skip
-        if signals.changed.waiters:
-            signals.changed.wake()
+    def _tell_published(self, records: Sequence[Record]) -> None:
+        self.metrics.count(Counter.ARTIFACTS_PUBLISHED, len(records))
+        for record in records:
+            self.signals.emit(
+                "published", run=record.run, agent=record.produced_by, activation=record.activation_id,
+                artifacts=(record.id,), reason=record.type,
+            )  # fmt: skip
 
     def _tell_expired(self, committed: Committed) -> None:
         for agent, run, records, reason in committed.expired:

@@ -84,13 +84,17 @@ class Waiter:
         before = Progress() if run is not None else self._reported
         if run is None:
             self._reported = progress
+        news = progress.newest_failure > before.sequence
+        failures = await self._failures(run, before.sequence) if news else ()
         return RunReport(
             idle=idle,
             succeeded=progress.succeeded - before.succeeded,
             failed=progress.failed - before.failed,
             cancelled=progress.cancelled - before.cancelled,
             waiting=tuple(await self._waiting(run, progress)),
-            failures=tuple(await self._failures(run, before.sequence)),
+            failures=tuple(
+                await self._failures(run, before.sequence) if progress.newest_failure > before.sequence else ()
+            ),
             duration=duration,
         )
 
@@ -106,7 +110,7 @@ class Waiter:
     async def status(self, run: str) -> RunStatus:
         """Say where a run stands."""
         progress = await self._spine.store.progress(run)
-        failures = await self._failures(run, limit=1)
+        failures = progress.newest_failure and await self._failures(run, limit=1)
         states: dict[RunState, object] = {
             "cancelled": progress.was_cancelled,
             "unknown": not progress.known,

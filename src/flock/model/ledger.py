@@ -189,7 +189,11 @@ class Withdrawn(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """One snapshot of a run, or of the whole board. `timed` counts batches with a timeout; `collecting` open rows."""
+    """One snapshot of a run, or of the whole board.
+
+    `timed` counts batches with a timeout, `collecting` open rows; `newest_failure` is the sequence of the board's last
+    Failure, whichever run it is of.
+    """
 
     known: bool = True
     was_cancelled: bool = False
@@ -203,6 +207,7 @@ class Progress(NamedTuple):
     collecting: int = 0
     artifacts: int = 0
     sequence: int = 0
+    newest_failure: int = 0
 
     @property
     def work(self) -> int:

@@ -89,7 +89,7 @@ class Activations:
             self._runs.start(runs, agent),
             depth,
         )
-        self.queues.add(activation)
+        self.queues.fresh.append(activation)
         return activation
 
     def start_tick(self, tick: Tick) -> bool:
@@ -116,17 +116,20 @@ class Activations:
         activation = lease.activation
         return activation.epoch == lease.epoch and activation.state is State.RUNNING and activation.id in self.open
 
-    def keep(self, lease: Lease, records: Iterable[Record]) -> None:
-        """Note what a stream has committed, which its next attempt gets back."""
-        kept = self.yields.setdefault(lease.activation.id, {})
-        kept.update((record.slot, record) for record in records if record.slot is not None)
+    def settle(self, lease: Lease, settle: Settle | None, records: Iterable[Record]) -> bool:
+        """End an attempt; says whether it was the last activation in a run of its.
 
-    def settle(self, activation: Activation, settle: Settle) -> bool:
-        """End an attempt; says whether it was the last activation in a run of its."""
+        Without a settlement the records are what a stream has yielded so far: its next attempt gets them back.
+        """
+        activation = lease.activation
+        if settle is None:
+            kept = self.yields.setdefault(activation.id, {})
+            kept.update((record.slot, record) for record in records if record.slot is not None)
+            return False
         self.queues.leave(activation)
         activation.error = settle.error
         outcome = settle.outcome
-        if outcome not in {"retry", "defer"}:
+        if outcome in STATES:
             return self.end(activation, outcome)
         activation.state = State.DELAYED
         activation.due = due = self.now() + settle.delay
@@ -168,7 +171,7 @@ class Activations:
     def wake(self, activation: Activation) -> None:
         """Make a delayed activation ready."""
         activation.state = State.READY
-        self.queues.add(activation)
+        self.queues.fresh.append(activation)
 
     def cancel(self, activations: Iterable[Activation]) -> None:
         """End activations as they stand; whoever runs one has lost it."""

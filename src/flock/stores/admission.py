@@ -30,6 +30,10 @@ class Admission:
         self._runs = runs
         self._activations = activations
 
+    def is_plain(self, commit: Commit) -> bool:
+        """Say whether nothing but a repeat could stand against a commit."""
+        return not (self._runs.cancelled or self._activations.yields) and commit.max_pending is None
+
     def admit(self, commit: Commit) -> Sequence[Record]:
         """Give the records to be, older ones in place of repeats; raises when the commit can't be done."""
         if commit.max_pending is not None:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from flock.model.artifact import Record
+from flock.model.evaluation import FAILURE
 from flock.model.ledger import Query
 
 
@@ -15,6 +16,7 @@ class Log:
     def __init__(self) -> None:
         """Start empty."""
         self.sequence = 0
+        self.newest_failure = 0
         self._by_id: dict[str, Record] = {}
         self._records: list[Record | None] = []  # by sequence, from 1; None where a run was forgotten
         self._folded = 0
@@ -33,6 +35,8 @@ class Log:
                 self.sequence = record.sequence = self.sequence + 1
                 self._records.append(record)
                 self._by_id[record.id] = record
+                if record.type == FAILURE:
+                    self.newest_failure = record.sequence
 
     def lacks(self, records: Sequence[Record]) -> bool:
         """Say whether none of these is here, and each has an id of its own."""
@@ -50,8 +54,10 @@ class Log:
         self._fold()
         return list(self._by_run)
 
-    def count(self, run: str) -> int:
-        """Count a run's records."""
+    def count(self, run: str | None) -> int:
+        """Count a run's records, or all."""
+        if run is None:
+            return len(self._by_id)
         self._fold()
         return len(self._by_run.get(run, ()))
 

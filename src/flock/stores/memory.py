@@ -72,20 +72,19 @@ class MemoryStore:
             result = self._admission.repeated(lease, commit)
             result.due = self._timeline.due
             return result
-        stored = self._admission.admit(commit)
+        log, stored = self._log, commit.records
+        if not self._admission.is_plain(commit) or not log.lacks(stored):
+            stored = self._admission.admit(commit)
         result = Committed(stored)
-        before = self._log.sequence
-        self._log.extend(stored)
+        before = log.sequence
+        log.extend(stored)
         changes = self._place(commit.offers, before) if commit.offers else None
-        if commit.ticks or commit.direct is not None:
+        if commit.ticks or commit.direct:
             self._start_others(commit, result)
         if changes is not None:
             self._apply(changes, result)
-        if lease is not None:
-            if commit.settle is None:
-                activations.keep(lease, stored)
-            elif activations.settle(lease.activation, commit.settle):
-                self._note_quiet(lease.activation.runs, result)
+        if lease is not None and activations.settle(lease, commit.settle, stored):
+            self._note_quiet(lease.activation.runs, result)
         if self._runs.keep is not None:
             self._note_idle(stored, result)
         result.leases = activations.queues.settle_down(commit.limits)
@@ -230,9 +229,8 @@ class MemoryStore:
     async def progress(self, run: str | None = None) -> Progress:
         """Count."""
         counts = self._runs.of(run)
-        states = [activation.state for activation in self._activations.of(run)]
-        rows = sum(collector.count(run) for collector in self._collectors)
-        artifacts = len(self._log) if run is None else self._log.count(run)
+        states = [activation.state for activation in self._activations.of(run)] if counts.open else ()
+        artifacts = self._log.count(run)
         return Progress(
             known=run in self._runs or artifacts > 0,
             was_cancelled=run in self._runs.cancelled,
@@ -240,12 +238,13 @@ class MemoryStore:
             running=states.count(State.RUNNING),
             delayed=states.count(State.DELAYED),
             timed=counts.timed,
-            succeeded=counts.succeeded,
-            failed=counts.failed,
-            cancelled=counts.cancelled,
-            collecting=rows + len(self._timeline.offers(run)),
+            succeeded=counts.ended["done"],
+            failed=counts.ended["failed"],
+            cancelled=counts.ended["cancelled"] + counts.ended["skipped"],
+            collecting=sum([each.count(run) for each in self._collectors]) + len(self._timeline.offers(run)),
             artifacts=artifacts,
             sequence=self._log.sequence,
+            newest_failure=self._log.newest_failure,
         )
 
     async def waiting(self, run: str | None = None) -> Sequence[Waiting]:

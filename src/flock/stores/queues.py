@@ -14,16 +14,18 @@ Urgency = tuple[int, int]
 class Queue:
     """The ready activations of one agent, best first, and how many of its activations run."""
 
-    __slots__ = ("_line", "_others", "running")
+    __slots__ = ("_line", "_others", "running", "waiting")
 
     def __init__(self) -> None:
         """Start empty."""
         self.running = 0
+        self.waiting = 0
         self._line: deque[Activation] = deque()  # those that came in order, which nearly all do
         self._others: list[tuple[Urgency, Activation]] = []  # a heap of the rest
 
     def put(self, activation: Activation) -> None:
         """Let a ready activation wait."""
+        self.waiting += 1
         line = self._line
         if not line or (line[-1].priority >= activation.priority and line[-1].order < activation.order):
             line.append(activation)
@@ -34,22 +36,19 @@ class Queue:
         """Run an activation."""
         self.running += 1
         activation.state = State.RUNNING
-        activation.epoch += 1
-        activation.attempt += 1
-        return Lease(activation, activation.epoch, activation.attempt)
+        activation.epoch = epoch = activation.epoch + 1
+        activation.attempt = attempt = activation.attempt + 1
+        return Lease(activation, epoch, attempt)
 
     def lease_up_to(self, limit: int) -> Iterable[Lease]:
         """Run what waits, until so many run."""
-        while self.running < limit and self:
+        while self.waiting and self.running < limit:
             activation = self._next()
             if activation.state is State.READY:  # else it was cancelled meanwhile
                 yield self.lease(activation)
 
-    def __bool__(self) -> bool:
-        """Say whether anything waits."""
-        return bool(self._line or self._others)
-
     def _next(self) -> Activation:
+        self.waiting -= 1
         line, others = self._line, self._others
         if not others or (line and urgency(line[0]) < others[0][0]):
             return line.popleft()
@@ -62,12 +61,8 @@ class Queues:
     def __init__(self) -> None:
         """Start with no agents."""
         self._by_agent: dict[str, Queue] = {}
-        self._fresh: list[Activation] = []  # made ready in the step of the store that is under way
-        self._freed: list[str] = []  # agents of which one runs no longer
-
-    def add(self, activation: Activation) -> None:
-        """Make an activation ready in this step; `settle_down` ends the step."""
-        self._fresh.append(activation)
+        self.fresh: list[Activation] = []  # made ready in the step of the store that is under way
+        self._freed: list[str] = []  # agents that have room since this step, or may have
 
     def put_back(self, activation: Activation) -> None:
         """Make an activation that was leased ready again."""
@@ -78,27 +73,26 @@ class Queues:
 
     def leave(self, activation: Activation) -> None:
         """Count an activation as running no longer."""
-        agent = activation.agent
-        self._by_agent[agent].running -= 1
-        self._freed.append(agent)
+        queue = self._by_agent[activation.agent]
+        queue.running -= 1
+        if queue.waiting:
+            self._freed.append(activation.agent)
 
     def settle_down(self, limits: Mapping[str, int] | None) -> Sequence[Lease]:
         """End a step: lease what it made ready, and what it made room for, as far as the limits allow."""
-        if not self._fresh and not self._freed:
-            return ()
+        leases: list[Lease] = []
         limits = {} if limits is None else limits
-        leases = self._admit(limits)
-        for agent in self._freed:
-            queue = self._by_agent[agent]
-            if queue:
-                leases += queue.lease_up_to(limits.get(agent, 0))
-        self._freed.clear()
+        if self.fresh:
+            self._admit(limits, leases)
+        if self._freed:
+            for agent in self._freed:
+                leases += self._by_agent[agent].lease_up_to(limits.get(agent, 0))
+            self._freed.clear()
         return leases
 
-    def _admit(self, limits: Mapping[str, int]) -> list[Lease]:
+    def _admit(self, limits: Mapping[str, int], leases: list[Lease]) -> None:
         """Lease the fresh ones that need not wait, the most urgent first, and queue the others."""
-        leases: list[Lease] = []
-        fresh, queues = self._fresh, self._by_agent
+        fresh, queues = self.fresh, self._by_agent
         if len(fresh) > 1:
             fresh.sort(key=urgency)
         for activation in fresh:
@@ -106,13 +100,12 @@ class Queues:
             queue = queues.get(agent)
             if queue is None:
                 queue = queues[agent] = Queue()
-            if not queue and queue.running < limits.get(agent, 0):
+            if not queue.waiting and queue.running < limits.get(agent, 0):
                 leases.append(queue.lease(activation))
             else:
                 queue.put(activation)
                 self._freed.append(agent)
         fresh.clear()
-        return leases
 
     def claim(self, limits: Mapping[str, int]) -> list[Lease]:
         """Lease what is ready of these agents, the most urgent first."""

@@ -10,15 +10,13 @@ from flock.model.ledger import Outcome
 class Run:
     """What is counted of one run, or of the whole board."""
 
-    __slots__ = ("cancelled", "failed", "open", "ordinals", "succeeded", "timed")
+    __slots__ = ("ended", "open", "ordinals", "timed")
 
     def __init__(self) -> None:
         """Start at zero."""
         self.open = 0  # activations
         self.timed = 0  # items in batches with a timeout
-        self.succeeded = 0
-        self.failed = 0
-        self.cancelled = 0
+        self.ended: dict[Outcome, int] = {"done": 0, "failed": 0, "cancelled": 0, "skipped": 0}  # activations
         self.ordinals: dict[str, int] = {}  # by agent
 
 
@@ -57,7 +55,8 @@ class Runs:
             if run is None:
                 run = runs[name] = Run()
             run.open += 1
-            if self._finished:
+        if self._finished:
+            for name in names:
                 self._finished.pop(name, None)
         ordinals = runs[names[0]].ordinals
         ordinals[agent] = ordinal = ordinals.get(agent, 0) + 1
@@ -65,17 +64,14 @@ class Runs:
 
     def end(self, names: tuple[str, ...], outcome: Outcome) -> bool:
         """Count an activation that has ended; says whether any of its runs has no other left."""
-        last = False
-        for run in (self.board, *[self._by_name[name] for name in names]):
-            run.open -= 1
-            if outcome == "done":
-                run.succeeded += 1
-            elif outcome == "failed":
-                run.failed += 1
-            else:
-                run.cancelled += 1
-            if not run.open and run is not self.board:
-                last = True
+        board, last = self.board, False
+        board.open -= 1
+        board.ended[outcome] += 1
+        for name in names:
+            run = self._by_name[name]
+            run.ended[outcome] += 1
+            run.open = left = run.open - 1
+            last = last or not left
         return last
 
     def hold(self, name: str, change: int) -> None:

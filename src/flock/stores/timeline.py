@@ -40,7 +40,8 @@ class Timeline:
 
     def offers(self, run: str | None) -> list[tuple[float, Offer]]:
         """Give the offers (of a run) that are held back, the next one first."""
-        held = sorted(self._heap, key=_rank)
+        held = [item for item in self._heap if isinstance(item[2], Offer)]
+        held.sort(key=_rank)
         return [(due, entry) for due, _, entry in held if isinstance(entry, Offer) and run in {None, entry.record.run}]
 
     def waiting(self, run: str | None) -> Iterator[Waiting]:
