@@ -92,9 +92,7 @@ class Waiter:
             failed=progress.failed - before.failed,
             cancelled=progress.cancelled - before.cancelled,
             waiting=tuple(await self._waiting(run, progress)),
-            failures=tuple(
-                await self._failures(run, before.sequence) if progress.newest_failure > before.sequence else ()
-            ),
+            failures=tuple(failures),
             duration=duration,
         )
 
