@@ -41,6 +41,7 @@ def outcome(command: Command, peer: Path, *, smoke: bool) -> Outcome:
         arguments.append("--smoke")
     places = filter(None, (str(SOURCE), os.environ.get("PYTHONPATH")))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # sources are compiled once, as those of an installed package are
     try:
         child = subprocess.run(  # noqa: S603
             [sys.executable, str(path), *arguments],

@@ -89,6 +89,8 @@ class Acting(Ambient):
         if self._ctx is None:
             artifacts = [Artifact.of(record) for record in self.lease.activation.inputs]
             self._ctx = Context(self.lease, self.desk.agent, artifacts, self.desk.reader)
+            if self.span is not None:
+                self._ctx.span = self.span.span
         return self._ctx
 
     def take_free(self) -> bool:

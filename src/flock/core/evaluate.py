@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from flock.core import telemetry
-from flock.core.agent import Agent, Score
+from flock.core.agent import Agent, Score, Shortcut
 from flock.core.ambient import Acting, current
 from flock.core.clock import within
 from flock.core.outputs import Item, check_items, items_of, result_of
@@ -20,6 +20,7 @@ from flock.model.artifact import Artifact
 from flock.model.context import Context
 from flock.model.errors import FlockError
 from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
+from flock.model.ledger import Activation
 from flock.ports import Clock
 
 PATIENCE = 1.0  # seconds that a body has for its clean-up after a timeout or cancellation
@@ -77,6 +78,15 @@ class Evaluator:
             if number + 1 < len(engines):
                 inputs = EvalInputs(result.artifacts or inputs.artifacts, total.state, inputs.groups)
         return total
+
+    def spanned(self, agent: Agent, shortcut: Shortcut) -> Shortcut:
+        """Give a shortcut that runs in its engine's span."""
+
+        async def run(activation: Activation) -> Any:  # noqa: ANN401 - see the class
+            with self._metrics.engine(agent.name, agent.engines[0].name):
+                return await shortcut(activation)
+
+        return run
 
     async def best(self, acting: Acting, group: OutputGroup, evaluate: Callable[[Acting, int], Awaitable[Any]]) -> Any:  # noqa: ANN401 - see the class
         """Run `best_of` candidates at once and give what the best one gave; raises when no candidate is left."""

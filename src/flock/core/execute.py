@@ -99,7 +99,6 @@ class Executor:
             self._signals.hook_failed("telemetry", raised, agent=agent.name)
             span = None
         if span is not None:
-            acting.ctx.span = span.span
             self._metrics.record_inputs(span, [record.snapshot for record in lease.activation.inputs])
         try:
             await self._attempt(acting)
@@ -138,9 +137,10 @@ class Executor:
             if self._components.components and await self._held_back(desk.agent, lease, acting.ctx):
                 return
             self._check_limits(activation)
-            if desk.shortcut is not None and desk.agent.best_of == 1 and acting.span is None:
+            if desk.shortcut is not None and desk.agent.best_of == 1:
                 # Nobody but the agent's function looks at its inputs.
-                result = await self._evaluator.hold(acting, desk.shortcut, activation)
+                shortcut = desk.shortcut if acting.span is None else self._evaluator.spanned(desk.agent, desk.shortcut)
+                result = await self._evaluator.hold(acting, shortcut, activation)
                 records = self._records(items_of(result), desk.agent.outputs[0], activation)
             else:
                 records = await self._evaluate(acting)
