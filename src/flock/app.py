@@ -172,7 +172,7 @@ class Flock:
         """
         if self._home.loop is not asyncio.get_running_loop() or self._registrar.waits or self._spine.closed:
             await self._home.enter(publishing=True)
-        record = self._spine.record(obj, id, correlation_id, partition_key, _tags(tags), visibility)
+        record = self._spine.record(obj, id, correlation_id, partition_key, _tags(tags) if tags else _NONE, visibility)
         (stored,) = await self._spine.publish([record])
         return Artifact.of(stored)
 
@@ -344,6 +344,9 @@ def _opened(store: str | Store) -> Store:
 
 def _limit(name: str, value: int | None) -> int | None:
     return None if value is None else positive(name, value)
+
+
+_NONE: frozenset[str] = frozenset()
 
 
 def _tags(tags: Iterable[str]) -> frozenset[str]:

@@ -31,6 +31,10 @@ class Changes:
         self.expired: list[tuple[Target, Record, str]] = []
         self.timed: list[tuple[str, int]] = []  # run, change in the number of items in timed batches
 
+    def __bool__(self) -> bool:
+        """Say whether anything but collecting has happened."""
+        return bool(self.fired or self.expired or self.timed)
+
 
 class _Row:
     """One row of queues, as `flock.core.gates.Row` reads it, and where it is: in which stage, under which key."""

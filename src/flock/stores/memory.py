@@ -81,7 +81,7 @@ class MemoryStore:
         changes = self._place(commit.offers, before) if commit.offers else None
         if commit.ticks or commit.direct:
             self._start_others(commit, result)
-        if changes is not None:
+        if changes:
             self._apply(changes, result)
         if lease is not None and activations.settle(lease, commit.settle, stored):
             self._note_quiet(lease.activation.runs, result)
@@ -103,7 +103,7 @@ class MemoryStore:
             if not_before and not_before > self._now():
                 self._timeline.push(not_before, offer)
             elif target.stages:
-                changes = changes or Changes()
+                changes = Changes() if changes is None else changes
                 self._collect(offer, self._now(), changes)
             else:
                 self._activations.start(target, (record,))
