@@ -95,12 +95,12 @@ class Acting(Ambient):
 
     def take_free(self) -> bool:
         """Take the slots if they are free right now."""
-        desk = self.desk
-        if not desk.slots.take_free():
+        slots, everyone = self.desk.slots, self.desk.everyone
+        if slots.free <= 0 or (everyone is not None and everyone.free <= 0):
             return False
-        if desk.everyone is not None and not desk.everyone.take_free():
-            desk.slots.give()
-            return False
+        slots.free -= 1
+        if everyone is not None:
+            everyone.free -= 1
         self._held, self._over = True, False
         return True
 

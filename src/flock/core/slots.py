@@ -10,24 +10,18 @@ import itertools
 class Slots:
     """The next free slot goes to the highest priority, then to who waits longest."""
 
-    __slots__ = ("_free", "_order", "_waiters")
+    __slots__ = ("_order", "_waiters", "free")
 
     def __init__(self, count: int) -> None:
         """Start with `count` free slots."""
-        self._free = count
+        self.free = count
         self._order = itertools.count()
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
 
-    def take_free(self) -> bool:
-        """Take a slot if one is free."""
-        if self._free > 0:
-            self._free -= 1
-            return True
-        return False
-
     async def take(self, priority: int) -> None:
         """Take a slot, waiting for one if need be."""
-        if self.take_free():
+        if self.free > 0:
+            self.free -= 1
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiters, (-priority, next(self._order), future))
@@ -45,4 +39,4 @@ class Slots:
             if not future.done():
                 future.set_result(None)
                 return
-        self._free += 1
+        self.free += 1
