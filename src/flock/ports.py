@@ -35,6 +35,9 @@ class AgentInfo:
 class Engine:
     """Turns inputs into outputs. Subclass it, or give any object with `evaluate`."""
 
+    # `evaluate` from the activation's inputs alone, of an engine that looks at nothing else: it makes its own copies.
+    shortcut: Callable[[ledger.Activation], Awaitable[Any]] | None = None
+
     async def on_pre_evaluate(self, agent: AgentInfo, ctx: Context, inputs: EvalInputs) -> EvalInputs:
         """Prepare the inputs."""
         return inputs

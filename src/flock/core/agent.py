@@ -89,7 +89,7 @@ class EngineStep(NamedTuple):
         """Look which hooks an engine has of its own."""
         name = str(getattr(engine, "name", None) or type(engine).__name__)
         before, after = (_own_hook(engine, hook) for hook in ("on_pre_evaluate", "on_post_evaluate"))
-        return cls(name, engine.evaluate, before, after, getattr(engine, "shortcut", None))
+        return cls(name, engine.evaluate, before, after, engine.shortcut if isinstance(engine, Engine) else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -22,7 +22,7 @@ from flock.model.artifact import Artifact, Record
 from flock.model.context import Context
 from flock.model.errors import LimitExceeded, Stale
 from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
-from flock.model.ledger import Activation, Commit, Lease, Settle
+from flock.model.ledger import Activation, Commit, Lease, Query, Settle
 from flock.ports import BoardHandle
 
 _FIRST_DEFERRAL, _LAST_DEFERRAL = 0.05, 5.0  # seconds
@@ -98,8 +98,7 @@ class Executor:
         except Exception as raised:  # noqa: BLE001 - the guard of telemetry
             self._signals.hook_failed("telemetry", raised, agent=agent.name)
             span = None
-        if span is not None:
-            self._metrics.record_inputs(span, [record.snapshot for record in lease.activation.inputs])
+        self._record(acting, self._metrics.record_inputs, lease.activation.inputs)
         try:
             await self._attempt(acting)
         except BaseException as error:
@@ -108,6 +107,15 @@ class Executor:
         finally:
             if span is not None:
                 self._metrics.end_activation(span, acting.error)
+
+    def _record(self, acting: Acting, write: Callable[..., None], records: Sequence[Record]) -> None:
+        """Put payloads on the attempt's span, if they are wanted there; one that can't be written costs no more."""
+        if acting.span is None:
+            return
+        try:
+            write(acting.span, [record.snapshot for record in records])
+        except Exception as error:  # noqa: BLE001 - the guard of telemetry
+            self._signals.hook_failed("telemetry", error, agent=acting.name)
 
     def _desk(self, name: str) -> Desk | None:
         spine = self._spine
@@ -148,23 +156,31 @@ class Executor:
             offers = spine.route(records) if records else ()
             committed = await spine.settle(Commit(records, offers, (), None, lease, _DONE, spine.roster.limits))
             outputs = acting.streamed or committed.records[:count]
-            if spine.on_published is not None or desk.hooks is not None or acting.span is not None:
-                await self._tell(acting, committed.records, outputs)
-            self._settler.succeeded(activation, outputs)
+            try:
+                if spine.on_published is not None or desk.hooks is not None or acting.span is not None:
+                    await self._tell(acting, committed.records, outputs)
+            finally:
+                self._settler.succeeded(activation, outputs)
         except BaseException as error:  # noqa: BLE001 - the guard of activations: each error becomes one outcome
             await self._ended(acting, error)
         finally:
-            if desk.hooks is not None:
-                await desk.hooks.notify("on_terminate", desk.agent, acting.ctx)
-            self.on_over(lease)
+            if desk.hooks is None:
+                self.on_over(lease)
+            else:
+                await self._terminate(acting, desk.hooks)
+
+    async def _terminate(self, acting: Acting, hooks: ComponentRunner) -> None:
+        try:
+            await hooks.notify("on_terminate", acting.desk.agent, acting.ctx)
+        finally:
+            self.on_over(acting.lease)
 
     async def _tell(self, acting: Acting, committed: Sequence[Record], outputs: Sequence[Record]) -> None:
         """Tell components and the attempt's span what was committed."""
         hooks = acting.desk.hooks
         if self._spine.on_published is not None and committed:
             await self._spine.on_published(committed)
-        if acting.span is not None:
-            self._metrics.record_outputs(acting.span, [record.snapshot for record in outputs])
+        self._record(acting, self._metrics.record_outputs, outputs)
         if hooks is not None:
             views = [Artifact.of(record) for record in outputs]
             await hooks.notify("on_post_publish", acting.desk.agent, acting.ctx, views)
@@ -230,6 +246,8 @@ class Executor:
             fresh = [Artifact.of(artifact.record) for artifact in inputs.artifacts]
             groups = [tuple([Artifact.of(artifact.record) for artifact in each]) for each in inputs.groups]
             mine = ctx.for_candidate(candidate, fresh)
+            if desk.agent.context is not None:
+                mine.state["context"] = [Artifact.of(each.record) for each in ctx.state["context"]]
             given = EvalInputs(fresh, mine.state, groups)
             return evaluator.hold(own, evaluator.chain, desk.agent, mine, given, group, candidate)
 
@@ -260,6 +278,9 @@ class Executor:
                     records = self._records([item], group, ctx.activation, len(given), counted=False)
                     given.append(item)
                     count, offers = len(records), spine.route(records)
+                    if len(records) > count and await self._has(ctx.activation, records[:count]):
+                        del records[count:]  # the Failures of predicates came with the first commit of this slot
+                        offers = [offer for offer in offers if offer.record in records]
                     commit = Commit(records, offers, lease=acting.lease, limits=spine.roster.limits)
                     committed = await spine.settle(commit)
                     stored.extend(committed.records[:count])
@@ -268,6 +289,12 @@ class Executor:
         finally:
             await stream.aclose()
         check_counts(given, agent.name, group)
+
+    async def _has(self, activation: Activation, records: Sequence[Record]) -> bool:
+        """Say whether an earlier attempt has committed outputs in the slots of these."""
+        slots = {record.slot for record in records}
+        found = await self._spine.store.query(Query(activation=activation.id))
+        return any(record.slot in slots for record in found)
 
     def _records(
         self, items: Sequence[Item], group: OutputGroup, activation: Activation, slot: int = 0, *, counted: bool = True

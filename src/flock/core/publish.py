@@ -149,7 +149,7 @@ class Spine:
         payload = Failure(
             agent=agent,
             error_type=type(error).__name__,
-            message=str(error),
+            message=said(error),
             activation_id=activation,
             inputs=ids,
             attempts=attempts,
@@ -290,6 +290,14 @@ class Spine:
             logger.warning("%s: %s gave up %s of run %s", reason, agent, ", ".join(ids), run)
             self.signals.dropped("expired", reason, agent=agent, run=run, artifacts=ids)
         self.signals.changed.wake()
+
+
+def said(error: BaseException) -> str:
+    """Give what an error says, also when it can't say it."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the guard of the user's `__str__`
+        return "its message can't be read: __str__ raised"
 
 
 def unheard(record: Record, offers: Sequence[Offer]) -> None:

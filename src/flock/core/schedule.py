@@ -121,6 +121,7 @@ class Scheduler:
             withdrawn = await self._spine.store.cancel(activation=key)
             self.cancel(withdrawn.running)
             self._spine.dispatch(withdrawn.committed)
+            self._spine.signals.room.wake()
             await self.claim()
             raise
         finally:

@@ -12,7 +12,7 @@ from flock.core.agent import Agent
 from flock.core.ambient import Acting
 from flock.core.evaluate import late
 from flock.core.names import Counter
-from flock.core.publish import Spine, unheard
+from flock.core.publish import Spine, said, unheard
 from flock.core.telemetry import Outcome
 from flock.model.artifact import Record
 from flock.model.errors import FlockError, LimitExceeded, RunCancelledError, Stale, StoreError
@@ -44,7 +44,7 @@ class Settler:
     async def failed(self, agent: Agent, lease: Lease, error: BaseException) -> None:
         """Settle an attempt that raised: try again later, or fail with a Failure in the same commit."""
         activation, policy, spine = lease.activation, agent.retry, self._spine
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {said(error)}"
         again = (
             lease.attempt < policy.attempts and isinstance(error, policy.on) and not isinstance(error, LimitExceeded)
         )

@@ -207,39 +207,53 @@ def _parameters(agent: str, fn: Callable[..., Any], hints: dict[str, Any]) -> It
     if len(untyped) > 1:
         message = f"agent {agent!r}: annotate the parameters of {name_of(fn)}(); only one may be untyped (EvalInputs)"
         raise ConfigurationError(message)
+    skipped = False
     for parameter in signature.parameters.values():
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
             raise ConfigurationError(f"agent {agent!r}: {name_of(fn)}() can't take *args or **kwargs")
-        keyword = parameter.kind is parameter.KEYWORD_ONLY
-        if parameter.name in hints:
-            found = _parameter(parameter.name, hints[parameter.name], keyword=keyword)
-            if found is not None:
-                yield found
-            elif parameter.default is parameter.empty:
-                message = (
-                    f"agent {agent!r}: parameter {parameter.name!r} of {name_of(fn)}() is a {hints[parameter.name]!r}; "
-                    "parameters are models, A | B, list[A], list[tuple[A, B]], Context or EvalInputs"
-                )
-                raise ConfigurationError(message)
-        elif parameter.default is parameter.empty:
-            yield Parameter(name=parameter.name, kind="inputs", keyword=keyword)
+        found = _filled(agent, fn, parameter, hints)
+        if found is None:
+            skipped = True
+        elif skipped and parameter.kind is parameter.POSITIONAL_ONLY:
+            message = (
+                f"agent {agent!r}: parameter {parameter.name!r} of {name_of(fn)}() comes after one that is left alone"
+            )
+            raise ConfigurationError(f"{message}, so it can't be positional-only")
+        else:  # past one that keeps its default only names tell which is which
+            yield found._replace(keyword=skipped or parameter.kind is parameter.KEYWORD_ONLY)
 
 
-def _parameter(name: str, hint: Any, *, keyword: bool) -> Parameter | None:  # noqa: ANN401 - an annotation
+def _filled(
+    agent: str, fn: Callable[..., Any], parameter: inspect.Parameter, hints: dict[str, Any]
+) -> Parameter | None:
+    """Say how a parameter is filled; None when it keeps its default."""
+    name, optional = parameter.name, parameter.default is not parameter.empty
+    if name not in hints:
+        return None if optional else Parameter(name=name, kind="inputs")
+    found = _parameter(name, hints[name])
+    if found is None and not optional:
+        raise ConfigurationError(
+            f"agent {agent!r}: parameter {name!r} of {name_of(fn)}() is a {hints[name]!r}; "
+            "parameters are models, A | B, list[A], list[tuple[A, B]], Context or EvalInputs"
+        )
+    return found
+
+
+def _parameter(name: str, hint: Any) -> Parameter | None:  # noqa: ANN401 - an annotation
     if hint is Context:
-        return Parameter(name=name, kind="context", keyword=keyword)
+        return Parameter(name=name, kind="context")
     if hint is EvalInputs:
-        return Parameter(name=name, kind="inputs", keyword=keyword)
+        return Parameter(name=name, kind="inputs")
     models, optional = _alternatives(hint)
     if models:
-        return Parameter(name=name, kind="model", types=models, optional=optional, keyword=keyword)
+        return Parameter(name=name, kind="model", types=models, optional=optional)
     if get_origin(hint) is list:
         (inner,) = get_args(hint)
         if get_origin(inner) is tuple and _models(get_args(inner)):
-            return Parameter(name=name, kind="tuples", types=_models(get_args(inner)), keyword=keyword)
+            return Parameter(name=name, kind="tuples", types=_models(get_args(inner)))
         models, _ = _alternatives(inner)
         if models:
-            return Parameter(name=name, kind="list", types=models, keyword=keyword)
+            return Parameter(name=name, kind="list", types=models)
     return None
 
 

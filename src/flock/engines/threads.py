@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import queue
 import threading
@@ -92,8 +91,10 @@ class Threads:
             with self._lock:
                 if not self._closed:
                     self._idle.append(inbox)
-            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            try:
                 loop.call_soon_threadsafe(_deliver, future, *outcome)
+            except RuntimeError:  # the loop was closed: nobody waits any more
+                self._late.pop(future, None)
             del loop, future, outcome  # an idle thread keeps nothing alive
             if self._closed:
                 return

@@ -88,6 +88,7 @@ class Queues:
             for agent in self._freed:
                 leases += self._by_agent[agent].lease_up_to(limits.get(agent, 0))
             self._freed.clear()
+            leases.sort(key=_urgency_of)
         return leases
 
     def _admit(self, limits: Mapping[str, int], leases: list[Lease]) -> None:
@@ -111,10 +112,14 @@ class Queues:
         """Lease what is ready of these agents, the most urgent first."""
         queues = ((self._by_agent.get(agent), limit) for agent, limit in limits.items())
         leases = [lease for queue, limit in queues if queue is not None for lease in queue.lease_up_to(limit)]
-        leases.sort(key=lambda lease: urgency(lease.activation))
+        leases.sort(key=_urgency_of)
         return leases
 
 
 def urgency(activation: Activation) -> Urgency:
     """Sort by priority, then by age."""
     return -activation.priority, activation.order
+
+
+def _urgency_of(lease: Lease) -> Urgency:
+    return urgency(lease.activation)
