@@ -1,6 +1,7 @@
 """The real command, in a process of its own, in a folder with a few targets."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -157,8 +158,11 @@ def command(tmp_path: Path) -> Iterator[Command]:
     (tmp_path / "shop.py").write_text(SHOP)
     (tmp_path / "slow.py").write_text(SLOW)
     (tmp_path / "clockwork.py").write_text(CLOCKWORK)
+    # A suite in the background of a shell ignores SIGINT, and what it starts would do so, too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     command = Command(tmp_path)
     yield command
+    signal.signal(signal.SIGINT, before)
     for process in command.started:
         process.kill()
         process.communicate()
