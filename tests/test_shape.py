@@ -20,7 +20,7 @@ PACKAGE = ROOT / "src" / "flock"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 CORE = [PACKAGE / "app.py", PACKAGE / "ports.py", *PACKAGE.glob("model/*.py"), *PACKAGE.glob("core/*.py")]
 
-CORE_LINES = 4560  # of code. The aim is 3,500: this number may only go down
+CORE_LINES = 4560  # of code; this number may only go down
 FACADE = [
     "AfterVisibility",
     "AgentComponent",

@@ -452,3 +452,14 @@ async def test_p02_no_part_of_an_artifact_can_be_set(flock: Flock, part: str) ->
         setattr(artifact, part, "other")
     assert isinstance(artifact.tags, frozenset)
     assert isinstance(artifact.parents, tuple)
+
+
+async def test_p02_what_a_copy_says_to_be_set_is_its_own(flock: Flock) -> None:
+    class Plain(BaseModel):
+        text: str = ""
+
+    await flock.publish(Plain(text="a"))
+    (first,) = await flock.store.get_by_type(Plain)
+    first.model_fields_set.clear()
+    (second,) = await flock.store.get_by_type(Plain)
+    assert second.model_fields_set == {"text"}

@@ -15,8 +15,6 @@ from flock.model.evaluation import Failure
 from flock.model.ledger import Offer, Target
 from flock.model.visibility import PUBLIC, AfterVisibility, Identity
 
-Predicate = "Callable[[Any], bool]"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Entry:

@@ -79,10 +79,6 @@ class Catalog:
         self._simple: dict[str, dict[str, type[BaseModel]]] = {}
         self.know(Failure)
 
-    def __iter__(self) -> object:
-        """Give the known classes."""
-        return iter(self._types.values())
-
     def know(self, cls: type[BaseModel]) -> str:
         """Remember a type and give its stable name; of two classes with one name the newer counts."""
         name = type_name(cls)

@@ -114,7 +114,7 @@ class Scheduler:
         future: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
         self._settler.results[key] = future
         try:
-            direct = Direct(key, agent.direct, inputs, run)
+            direct = Direct(key, agent.direct, inputs, run, self._spine.metrics.traceparent())
             await self._spine.publish(fresh, without=agent.name, direct=direct)
             return await future
         except asyncio.CancelledError:

@@ -9,7 +9,7 @@ from flock.model.errors import AgentFailedError
 from flock.model.evaluation import Failure
 
 EventKind = Literal[
-    "published", "waiting", "started", "finished", "failed", "retried", "deferred", "skipped", "cancelled", "released",
+    "published", "waiting", "started", "finished", "failed", "retried", "deferred", "skipped", "cancelled",
     "expired", "dropped", "withdrawn", "limited", "tick", "error", "missed", "abandoned",
 ]  # fmt: skip
 WaitReason = Literal["gate", "join", "batch", "when", "after", "schedule", "retry", "ready", "running", "agent"]

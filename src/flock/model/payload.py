@@ -105,8 +105,8 @@ def copy_value(value: Any) -> Any:  # noqa: ANN401 - payload fields can hold any
 def _plain_copier(cls: type[BaseModel]) -> Callable[[BaseModel], BaseModel]:
     """Make the copier of a model without extras and private attributes; what users of pydantic mostly write.
 
-    It is the hottest code of all: two calls per activation. Setters are looked up once, and all copies in which every
-    field is set share the set that says so.
+    It is the hottest code of all: two calls per activation. Setters are looked up once. The snapshots of a type in
+    which every field is set share the set that says so; a copy of a snapshot, which somebody may change, has its own.
     """
     set_dict, set_fields, set_extra, set_private = _SETTERS
     every = set(cls.model_fields)
@@ -120,7 +120,7 @@ def _plain_copier(cls: type[BaseModel]) -> Callable[[BaseModel], BaseModel]:
         twin = _new(cls)
         set_dict(twin, values)
         given = model.__pydantic_fields_set__
-        set_fields(twin, every if len(given) == count else given.copy())
+        set_fields(twin, every if len(given) == count and given is not every else given.copy())
         set_extra(twin, None)
         set_private(twin, None)
         return twin

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from flock.model.artifact import Record
-from flock.model.errors import Stale
+from flock.model.errors import StoreError
 from flock.model.events import Waiting, WaitReason
 from flock.model.ledger import (
     Activation,
@@ -32,8 +32,7 @@ _REASONS: Mapping[State, WaitReason] = {State.READY: "ready", State.RUNNING: "ru
 
 def unopened() -> NoReturn:
     """Stand for the clock until there is one."""
-    message = "the store is not open"
-    raise Stale(message)
+    raise StoreError("the store is not open")
 
 
 class Activations:

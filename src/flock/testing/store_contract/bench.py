@@ -53,9 +53,9 @@ class Bench:
     # ---- things
 
     def note(self, id: str, *, run: str = RUN, kind: type[Note] = Note, **parts: Any) -> Record:  # noqa: ANN401
-        """Make a record that no store has seen; its text is its id."""
-        parts.setdefault("snapshot", kind(text=id))
-        return Record(id=id, type=type_name(kind), run=run, created=self.clock.now(), **parts)
+        """Make a record that no store has seen; its text is its id, unless another snapshot is given."""
+        snapshot: BaseModel = parts.setdefault("snapshot", kind(text=id))
+        return Record(id=id, type=type_name(type(snapshot)), run=run, created=self.clock.now(), **parts)
 
     def target(self, agent: str, *stages: Stage, **parts: Any) -> Target:  # noqa: ANN401
         """Make the one subscription of an agent."""

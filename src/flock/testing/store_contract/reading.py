@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flock.model.evaluation import Failure
 from flock.model.ledger import Query
 from flock.model.payload import type_name
 from flock.testing.store_contract.bench import RUN, Bench, Mark, Note, ids
@@ -14,6 +15,15 @@ async def get_gives_what_exists_in_the_order_asked(bench: Bench) -> None:
     await bench.commit(more=[bench.note("a"), bench.note("b"), bench.note("c")])
     assert ids(await bench.store.get(["c", "unknown", "a"])) == ["c", "a"]
     assert await bench.store.get([]) == []
+
+
+async def progress_names_the_newest_failure_of_the_board(bench: Bench) -> None:
+    await bench.commit(more=[bench.note("a")])
+    assert (await bench.store.progress()).newest_failure == 0
+    failure = Failure(agent="agent", error_type="ValueError", message="no")
+    await bench.commit(more=[bench.note("b", snapshot=failure), bench.note("c")])
+    for run in (None, RUN, "other"):
+        assert (await bench.store.progress(run)).newest_failure == 2
 
 
 async def a_query_filters_by_each_part_and_by_all(bench: Bench) -> None:
