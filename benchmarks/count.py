@@ -5,6 +5,7 @@ do not. They say nothing of what compiled code costs: pydantic, tasks, dictionar
 """
 
 import asyncio
+import functools
 import sys
 from collections import Counter
 from pathlib import PurePath
@@ -18,6 +19,7 @@ from common import SIZES, Timer, Workload
 
 _TOOL = 3  # any number from 0 to 5 that no debugger uses
 _SHOWN = 16
+_MOST = 1_000  # artifacts: counting is slow
 _EVENTS = ("INSTRUCTION", "PY_START", "PY_RESUME")
 
 
@@ -63,6 +65,7 @@ class CountingTimer(Timer):
         super().stop()
 
 
+@functools.cache
 def _place(code: CodeType) -> str:
     """Name the module of some code: ours by its path in the package, others by their package."""
     parts = PurePath(code.co_filename).with_suffix("").parts
@@ -85,6 +88,7 @@ def main(name: str) -> None:
     if not hasattr(sys, "monitoring"):
         sys.exit("count.py needs Python 3.12 or newer")
     size, warm = SIZES[name]
+    size = min(size, _MOST)
     ours, ran = asyncio.run(count(bench_flock.WORKLOADS[name], size, warm))
     raw, raw_ran = asyncio.run(count(bench_raw.WORKLOADS[name], size, warm))
     print(
