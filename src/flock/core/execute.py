@@ -207,7 +207,7 @@ class Executor:
                 raise error
             case _:
                 await self._settler.failed(agent, lease, error)
-                told = {"message": f"{agent.name} raised what is no Exception", "exception": error, "task": task}
+                told = {"message": f"{agent.name} raised what is no Exception", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(told)
                 raise error
 
