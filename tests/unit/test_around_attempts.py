@@ -221,3 +221,20 @@ async def test_payloads_that_cannot_be_recorded_cost_the_recording_alone() -> No
                 assert len(await flock.invoke("shy", Shy())) == 1
             report = await flock.run_until_idle(timeout=5)
             assert (report.idle, report.failed) == (True, 0)
+
+
+async def test_an_invoked_agent_is_a_child_of_its_caller_also_with_inputs_of_another_trace() -> None:
+    with setup(memory=True) as memory:
+        async with Flock() as flock:
+
+            async def reply(note: Note) -> Reply:
+                return Reply()
+
+            flock.agent("reply").consumes(Note, mode="direct").publishes(Reply).calls(reply)
+            async with flock.traced_run("first"):
+                note = await flock.publish(Note())
+            async with flock.traced_run("second") as span:
+                await flock.invoke("reply", note)
+                wanted = span.get_span_context().trace_id
+        found = [each for each in memory.spans if each.name == "invoke_agent reply"]
+    assert [each.context.trace_id for each in found if each.context is not None] == [wanted]

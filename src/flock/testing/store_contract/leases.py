@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from flock.model.errors import Stale
-from flock.model.ledger import Outcome, Settle, State
+from flock.model.ledger import Offer, Outcome, Settle, State
 from flock.testing.store_contract.bench import RUN, Bench, inputs
 
 
@@ -192,3 +192,11 @@ async def what_ran_when_the_store_closed_runs_again_and_nothing_else_has_changed
     await bench.settle(again)
     await bench.wait(10.0)
     assert await bench.fired("agent") == [["c"]]
+
+
+async def one_step_leases_the_most_urgent_first_whoever_it_is_for(bench: Bench) -> None:
+    await bench.put(bench.target("urgent", priority=5), "u1", "u2")
+    (first,) = await bench.claim("urgent", limit=1)
+    offer = Offer(bench.target("calm"), bench.note("c"))
+    answer = await bench.commit(offer, lease=first, settle=Settle("done"), limits={"urgent": 1, "calm": 1})
+    assert [inputs(lease) for lease in answer.leases] == [["u2"], ["c"]]
