@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, NoReturn, TextIO
@@ -123,12 +123,17 @@ def _played(flock: Flock, request: session.Request) -> session.Outcome:
     console = Console(stderr=True)
     show_log(console)
     shown = progress.shown(flock, console, prints=sys.stdout.isatty()) if console.is_terminal else session.silence()
-    runner = asyncio.Runner()
-    try:
-        outcome = runner.run(session.run(flock, request, shown))
-    except KeyboardInterrupt:
+
+    def at_once() -> NoReturn:
+        console.show_cursor()
         console.print("stopped at once", style="yellow")
         _leave(report.INTERRUPTED)
+
+    runner = asyncio.Runner()
+    try:
+        outcome = runner.run(session.run(flock, request, shown, at_once))
+    except KeyboardInterrupt:
+        at_once()
     except BaseException:
         runner.close()
         raise
@@ -148,8 +153,9 @@ def _tell(target: str, outcome: session.Outcome, out: TextIO | None) -> None:
 
 def _leave(status: int) -> NoReturn:
     """End the process although a body of an agent still runs, which would keep the loop from closing."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(RuntimeError):  # a signal came in the middle of a write to the same stream
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)
 
 

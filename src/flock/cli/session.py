@@ -4,10 +4,10 @@ import asyncio
 import signal
 import sys
 import warnings
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from pydantic import BaseModel
 
@@ -45,14 +45,16 @@ class Outcome:
     stuck: bool
 
 
-async def run(flock: Flock, request: Request, progress: AbstractAsyncContextManager[None]) -> Outcome:
-    """Publish and wait for the end; SIGINT and SIGTERM shut down in good order, a second one ends the process.
+async def run(
+    flock: Flock, request: Request, progress: AbstractAsyncContextManager[None], at_once: Callable[[], NoReturn]
+) -> Outcome:
+    """Publish and wait for the end; SIGINT and SIGTERM shut down in good order, a second one ends the process at once.
 
     Raises FlockError for what can't be published or started; nothing was published then.
     """
     clock = SystemClock()
     session = _Session(flock, request, clock.now())
-    with _stopped_by_signals() as stop:
+    with _stopped_by_signals(at_once) as stop:
         try:
             await session.open()
             async with progress:
@@ -175,19 +177,22 @@ class _Session:
 
 
 @contextmanager
-def _stopped_by_signals() -> Generator[asyncio.Event]:
-    """Give an event that the first signal sets; after it signals mean again what they always do."""
+def _stopped_by_signals(at_once: Callable[[], NoReturn]) -> Generator[asyncio.Event]:
+    """Give an event that the first signal sets; the second ends the process, even from a body that holds the loop.
+
+    An exception would not do that: it can be raised in a callback that swallows it, or in a body with clean-up to wait
+    for. The loop's own handler stays beneath, since it wakes a loop that sleeps.
+    """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
-    def release() -> None:
-        with suppress(NotImplementedError):
-            for number in _SIGNALS:
-                loop.remove_signal_handler(number)
+    def again(*_: object) -> None:
+        at_once()
 
     def caught() -> None:
         stop.set()
-        release()
+        for number in _SIGNALS:
+            signal.signal(number, again)
         sys.stderr.write("stopping; once more stops at once\n")
 
     with suppress(NotImplementedError):  # elsewhere than on POSIX, Ctrl-C cancels the main task
@@ -196,4 +201,6 @@ def _stopped_by_signals() -> Generator[asyncio.Event]:
     try:
         yield stop
     finally:
-        release()
+        with suppress(NotImplementedError):
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
