@@ -43,6 +43,7 @@ FACADE = [
     "JoinSpec",
     "LabelledVisibility",
     "LimitExceeded",
+    "ObstructedError",
     "OrchestratorComponent",
     "OutputError",
     "OutputGroup",

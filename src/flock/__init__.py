@@ -13,6 +13,7 @@ from flock.model.errors import (
     ConfigurationError,
     FlockError,
     LimitExceeded,
+    ObstructedError,
     OutputError,
     PublishError,
     RunCancelledError,
@@ -42,8 +43,9 @@ EngineComponent = Engine
 __all__ = [
     "AfterVisibility", "AgentComponent", "AgentFailedError", "Artifact", "Backpressure", "BatchSpec", "ClosedError",
     "ConfigurationError", "Context", "Engine", "EngineComponent", "EvalInputs", "EvalResult", "Event", "Failure",
-    "FanOut", "Flock", "FlockError", "JoinSpec", "LabelledVisibility", "LimitExceeded", "OrchestratorComponent",
-    "OutputError", "OutputGroup", "PrivateVisibility", "PublicVisibility", "PublishError", "RunCancelledError",
-    "RunReport", "RunStatus", "ScheduleSpec", "Stale", "StoreError", "SyncInLoopError", "TenantVisibility", "Until",
-    "Visibility", "VisibilityError", "WaitError", "Waiting", "When", "agent", "flock_type", "run_sync",
+    "FanOut", "Flock", "FlockError", "JoinSpec", "LabelledVisibility", "LimitExceeded", "ObstructedError",
+    "OrchestratorComponent", "OutputError", "OutputGroup", "PrivateVisibility", "PublicVisibility", "PublishError",
+    "RunCancelledError", "RunReport", "RunStatus", "ScheduleSpec", "Stale", "StoreError", "SyncInLoopError",
+    "TenantVisibility", "Until", "Visibility", "VisibilityError", "WaitError", "Waiting", "When", "agent",
+    "flock_type", "run_sync",
 ]  # fmt: skip

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
+from pydantic import BaseModel
+
 from flock.model import ledger
 from flock.model.artifact import Artifact, Record
 from flock.model.context import Context, Reads
@@ -192,6 +194,13 @@ def never_waits(commit: F) -> F:
     return commit
 
 
+class Types(Protocol):
+    """The payload classes of a program by their stable names."""
+
+    def find(self, name: str) -> type[BaseModel] | None:
+        """Give a class that the program has, or None; imports nothing."""
+
+
 class Store(Protocol):
     """Where the board lives. Every method leaves it in a consistent state or raises StoreError and changes nothing.
 
@@ -203,8 +212,11 @@ class Store(Protocol):
     def forgets(self) -> bool:
         """True when what is left ends with this process."""
 
-    async def open(self, clock: Clock) -> ledger.Committed:
+    async def open(self, clock: Clock, types: Types) -> ledger.Committed:
         """Migrate and recover; gives the clock the time of the last commit. The answer's `due` is when to tick."""
+
+    def declare(self, targets: Iterable[ledger.Target]) -> None:
+        """Know these subscriptions: what their collectors have due is this process's to do."""
 
     async def close(self) -> None:
         """Release what is open; calling it twice is fine."""
@@ -262,3 +274,28 @@ class Store(Protocol):
 
     async def runs(self) -> Sequence[str]:
         """Name the runs that the board knows, oldest first."""
+
+    async def kinds(self) -> Sequence[str]:
+        """Name the types of the artifacts on the board."""
+
+
+class KeepingStore(Store, Protocol):
+    """A store that keeps what has been, and can be looked after."""
+
+    async def failures(self, run: str | None = None) -> Sequence[ledger.Activation]:
+        """Give the activations that have failed, oldest first."""
+
+    async def retry(self, ids: Sequence[str] | None = None) -> Sequence[str]:
+        """Make failed activations (None: all) ready again, with all their attempts; gives the ids of those that are."""
+
+    async def fates(self, id: str) -> Sequence[ledger.Fate]:
+        """Say what became of an artifact with each subscription that it was offered to."""
+
+    async def prune(self, retention: ledger.Retention) -> ledger.Pruned:
+        """Remove what may go; what waits or runs stays, and of what is gone the lineage can still be read."""
+
+    async def vacuum(self) -> None:
+        """Give the space of what was removed back."""
+
+    async def info(self) -> ledger.StoreInfo:
+        """Count and measure."""

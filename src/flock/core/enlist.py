@@ -54,6 +54,7 @@ class Registrar:
         """Make agents, and start their schedules and replays on the running loop."""
         self.freeze()
         fresh, self.fresh = self.fresh, []
+        self._spine.store.declare([each.target for agent, _ in fresh for each in agent.subscriptions])
         if any(agent.schedule is not None for agent, _ in fresh):
             timers = await self._spine.store.timers()
             for agent, _ in fresh:

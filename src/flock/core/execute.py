@@ -20,7 +20,7 @@ from flock.core.slots import Slots
 from flock.core.telemetry import Firing
 from flock.model.artifact import Artifact, Record
 from flock.model.context import Context
-from flock.model.errors import LimitExceeded, Stale
+from flock.model.errors import LimitExceeded, ObstructedError, Stale
 from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
 from flock.model.ledger import Activation, Commit, Lease, Query, Settle
 from flock.ports import BoardHandle
@@ -344,6 +344,8 @@ class Executor:
 
     def _check_limits(self, activation: Activation) -> None:
         agent, depth, deepest = activation.agent, activation.depth - 1, self._limits.max_depth
+        if activation.obstacle is not None:
+            raise ObstructedError(f"{agent!r} can't run: {activation.obstacle}")
         # The first Failure beyond the limit may still be handled; what its handler publishes may not go on.
         if depth > deepest and (depth > deepest + 2 or not is_failing(activation)):
             raise LimitExceeded(f"{agent!r} would run at depth {depth}: max_depth={deepest}; is there a loop?")

@@ -113,7 +113,9 @@ class Home:
             name = self.spine.default_run
             raise FlockError(f"Flock {name!r} works on another event loop, which is still open: use it from there")
         self.scheduler.adopt()
-        opened = await self.spine.store.open(self.spine.clock)
+        types = self.spine.roster.types
+        opened = await self.spine.store.open(self.spine.clock, types)
+        types.meet(await self.spine.store.kinds())
         self.loop = loop
         self.spine.last_sequence = (await self.spine.store.progress()).sequence
         self.lifecycle.adopt(opened.due)

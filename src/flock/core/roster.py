@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ValidationError
 
@@ -10,7 +10,7 @@ from flock.core.agent import Agent, counters
 from flock.core.match import Entry, Route, entries_of, route
 from flock.model.errors import ConfigurationError, PublishError
 from flock.model.evaluation import Failure, group_types
-from flock.model.payload import type_name
+from flock.model.payload import find_loaded, type_name
 
 
 class Roster:
@@ -87,6 +87,16 @@ class Catalog:
             self._simple.setdefault(cls.__qualname__, {})[name] = cls
             self._simple.setdefault(cls.__name__, {})[name] = cls
         return name
+
+    def find(self, name: str) -> type[BaseModel] | None:
+        """Give the class of a stable name: one that is known, or one of a module that is loaded."""
+        return self._types.get(name) or find_loaded(name)
+
+    def meet(self, names: Iterable[str]) -> None:
+        """Remember the types of what is on the board, so far as the program has them."""
+        for cls in map(self.find, names):
+            if cls is not None:
+                self.know(cls)
 
     def names_of(self, cls: type[BaseModel]) -> frozenset[str]:
         """Give the names of all known types that are this one or derive from it."""

@@ -15,11 +15,12 @@ from flock.core.names import Counter
 from flock.core.publish import Spine, said, unheard
 from flock.core.telemetry import Outcome
 from flock.model.artifact import Record
-from flock.model.errors import FlockError, LimitExceeded, RunCancelledError, Stale, StoreError
+from flock.model.errors import FlockError, LimitExceeded, ObstructedError, RunCancelledError, Stale, StoreError
 from flock.model.evaluation import FAILURE
 from flock.model.ledger import Activation, Commit, Lease, Settle
 
 logger = logging.getLogger("flock")
+_HOPELESS = (LimitExceeded, ObstructedError)  # another attempt would end in the same way
 
 
 class Settler:
@@ -46,7 +47,7 @@ class Settler:
         activation, policy, spine = lease.activation, agent.retry, self._spine
         text = f"{type(error).__name__}: {said(error)}"
         again = (
-            lease.attempt < policy.attempts and isinstance(error, policy.on) and not isinstance(error, LimitExceeded)
+            lease.attempt < policy.attempts and isinstance(error, policy.on) and not isinstance(error, _HOPELESS)
         )
         records: list[Record] = []
         if again:

@@ -29,6 +29,10 @@ class LimitExceeded(FlockError, RuntimeError):  # noqa: N818 - the field says "l
     """Raised when an activation is beyond `max_depth` or `max_activations`."""
 
 
+class ObstructedError(FlockError, RuntimeError):
+    """Raised when the store knows why an activation can't run: an input can't be loaded, or it killed its process."""
+
+
 class StoreError(FlockError):
     """Raised when a store could not do what was asked; memory and disk are as before."""
 

@@ -81,7 +81,8 @@ class Activation:
     """One firing: an agent and its inputs. A store changes `state`, `epoch` and `attempt`; nobody else does.
 
     `runs` holds every run that contributed, its own `run` first; `groups` the tuples of a batch; `ordinal` counts the
-    activations of this agent in this run since the run was last idle; `depth` is that of what it makes.
+    activations of this agent in this run since the run was last idle; `depth` is that of what it makes. An `obstacle`
+    is a reason of the store's why it can't be run: it fails at once.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Activation:
     iteration: int = 0
     trace_context: str | None = None
     error: str | None = None
+    obstacle: str | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -244,3 +246,52 @@ class Query(NamedTuple):
     until: int | None = None
     limit: int | None = None
     offset: int = 0
+
+
+FateState = Literal["waiting", "delayed", "consumed", "expired", "withdrawn"]
+
+
+class Fate(NamedTuple):
+    """What became of an artifact that a subscription matched; `at` (UTC seconds) is when, or when it will be due."""
+
+    subscription: str
+    agent: str
+    state: FateState
+    at: float | None = None
+    detail: str = ""
+
+
+class Retention(NamedTuple):
+    """What may go: artifacts made before a time (UTC seconds), of finished runs beyond the newest few, of some types.
+
+    Each part that is given narrows the choice. What waits or runs, and what it comes from, stays in any case.
+    """
+
+    before: float | None = None
+    keep_runs: int | None = None
+    types: frozenset[str] = frozenset()
+
+
+class Pruned(NamedTuple):
+    """How much went."""
+
+    artifacts: int
+    activations: int
+    runs: int
+
+
+class StoreInfo(NamedTuple):
+    """What a store holds and how large it is; sizes in bytes, `free` is what a vacuum would give back."""
+
+    url: str
+    schema: int
+    artifacts: int
+    activations: int
+    open: int
+    waiting: int
+    failed: int
+    runs: int
+    size: int
+    free: int
+    sequence: int
+    workers: int

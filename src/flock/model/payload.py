@@ -66,16 +66,22 @@ def members(value: object) -> list[object]:
     return list(cast("Iterable[object]", value)) if isinstance(value, (list, tuple, set, frozenset)) else [value]
 
 
-def loaded_type(name: str) -> type[BaseModel]:
-    """Find a model by its stable name among the modules that are loaded; raises PublishError when it is not there."""
+def find_loaded(name: str) -> type[BaseModel] | None:
+    """Find a model by its stable name `module:QualName` among the modules that are loaded; imports nothing."""
     module, _, path = name.partition(":")
     found: object = sys.modules.get(module)
     for part in path.split("."):
         found = getattr(found, part, None)
-    if isinstance(found, type) and issubclass(found, BaseModel):
-        return found
-    message = f"the class of {name!r} is not loaded under that name: pass it as payload_type="
-    raise PublishError(message)
+    return found if isinstance(found, type) and issubclass(found, BaseModel) and type_name(found) == name else None
+
+
+def loaded_type(name: str) -> type[BaseModel]:
+    """Find a model as `find_loaded` does; raises PublishError when it is not there."""
+    found = find_loaded(name)
+    if found is None:
+        message = f"the class of {name!r} is not loaded under that name: pass it as payload_type="
+        raise PublishError(message)
+    return found
 
 
 def private_copy(model: M) -> M:

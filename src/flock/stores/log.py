@@ -54,6 +54,11 @@ class Log:
         self._fold()
         return list(self._by_run)
 
+    def kinds(self) -> list[str]:
+        """Name the types that have records."""
+        self._fold()
+        return [kind for kind, records in self._by_type.items() if records]
+
     def count(self, run: str | None) -> int:
         """Count a run's records, or all."""
         if run is None:

@@ -17,10 +17,11 @@ from flock.model.ledger import (
     Progress,
     Query,
     State,
+    Target,
     TimerState,
     Withdrawn,
 )
-from flock.ports import Clock, never_waits
+from flock.ports import Clock, Types, never_waits
 from flock.stores.activations import Activations, unopened
 from flock.stores.admission import Admission
 from flock.stores.archive import Archive
@@ -48,12 +49,15 @@ class MemoryStore:
         self._admission = Admission(self._log, self._runs, self._activations)
         self._replays = Replays(self._runs, self._activations, self._collectors, self._timeline)
 
-    async def open(self, clock: Clock) -> Committed:
+    async def open(self, clock: Clock, types: Types) -> Committed:  # noqa: ARG002 - it holds the payloads themselves
         """Take the clock; activations that another loop left running are ready again."""
         self._now = self._activations.now = clock.now
         self._activations.new_id = clock.new_id
         self._activations.recover()
         return Committed(due=self._timeline.due)
+
+    def declare(self, targets: Iterable[Target]) -> None:
+        """Nothing to learn: every collector came with its subscription."""
 
     async def close(self) -> None:
         """Keep everything: the board is there as long as the store object is."""
@@ -288,6 +292,10 @@ class MemoryStore:
     async def runs(self) -> Sequence[str]:
         """Name the runs."""
         return self._log.runs()
+
+    async def kinds(self) -> Sequence[str]:
+        """Name the types."""
+        return self._log.kinds()
 
     # ------------------------------------------------------------------ forgetting
 

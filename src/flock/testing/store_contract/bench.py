@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from flock.model.artifact import Record
 from flock.model.collect import Stage
 from flock.model.errors import StoreError
+from flock.model.evaluation import Failure
 from flock.model.ledger import Commit, Committed, Direct, Lease, Offer, Settle, Target, Tick
 from flock.model.payload import type_name
 from flock.ports import Store
@@ -30,6 +31,17 @@ class Mark(Note):
     """Another type to publish."""
 
 
+class _Types:
+    """The types that the rules publish."""
+
+    def find(self, name: str) -> type[BaseModel] | None:
+        """Look a name up."""
+        return next((cls for cls in (Note, Mark, Failure) if type_name(cls) == name), None)
+
+
+TYPES = _Types()
+
+
 class Bench:
     """One store on a fake clock that stands still until a rule lets time pass."""
 
@@ -41,7 +53,7 @@ class Bench:
 
     async def open(self) -> Committed:
         """Open the store."""
-        return await self.store.open(self.clock)
+        return await self.store.open(self.clock, TYPES)
 
     async def reopen(self) -> Committed:
         """Close the store and open it again."""
