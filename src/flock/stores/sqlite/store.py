@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from flock.model.artifact import Record
+from flock.model.collect import seconds
 from flock.model.errors import StoreError
 from flock.model.events import Waiting
 from flock.model.ledger import (
@@ -36,7 +37,27 @@ from flock.stores.sqlite.writer import Writer
 T = TypeVar("T")
 _READERS: Final = 2
 LEASE: Final = 15.0  # seconds
+_SYNCHRONOUS: Final[dict[str, Synchronous]] = {"full": "full", "normal": "normal"}
 POISON: Final = 3  # processes that an activation may take with it
+
+
+OPTIONS: Final = ("synchronous", "lease", "poison")
+
+
+def from_url(path: str, options: Mapping[str, str]) -> SQLiteStore:
+    """Make the store of `sqlite:///board.db` (beside the program) or `sqlite:////data/board.db`; raises ValueError."""
+    file = path.removeprefix("/")
+    if not file or file == ":memory:":
+        raise ValueError("name a file, as in sqlite:///board.db; a board in memory is memory://")
+    synchronous = options.get("synchronous", "full").lower()
+    if synchronous not in _SYNCHRONOUS:
+        raise ValueError(f"synchronous is full or normal, not {synchronous!r}")
+    lease, poison = options.get("lease", str(LEASE)), options.get("poison", str(POISON))
+    if not poison.isdigit():
+        raise ValueError("poison takes a count of zero or more")
+    return SQLiteStore(
+        file, synchronous=_SYNCHRONOUS[synchronous], lease=seconds("lease", float(lease)), poison=int(poison)
+    )
 
 
 class SQLiteStore:
