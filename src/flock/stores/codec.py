@@ -19,7 +19,7 @@ from flock.model.errors import PublishError, StoreError
 from flock.model.payload import Unreadable, declaration
 from flock.model.visibility import PUBLIC, Visibility, from_plain, to_plain
 from flock.ports import Types
-from flock.stores.losses import FOR_BYTES, advice, loss_of
+from flock.stores.losses import FOR_BYTES, advice, loss_at, loss_of
 
 # From pydantic 2.11 on, a class whose aliases differ for reading and writing can be kept by its fields' names.
 _NAMES_TOO: Final[dict[str, Any]] = (
@@ -82,11 +82,12 @@ def _write(snapshot: BaseModel, *, by_alias: bool) -> str:
         raise PublishError(f"{cls.__name__} can't be kept: {error}{hint}") from error
     try:
         loss = loss_of(snapshot, cls.__pydantic_validator__.validate_json(text, **_NAMES_TOO))
+    except ValidationError as error:
+        place = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
+        hint = advice(loss_at(snapshot, place))
+        raise PublishError(f"{cls.__name__} can't be kept ({_said(error)}): {hint}") from error
     except Exception as error:
-        raise PublishError(
-            f"{cls.__name__} can't be kept, as its JSON can't be read back: {_said(error)}. Let what writes a field "
-            "and what reads it be inverse; one with exclude=True needs a default"
-        ) from error
+        raise PublishError(f"{cls.__name__} can't be kept: its JSON can't be read back: {_said(error)}") from error
     if loss is not None:
         raise PublishError(f"{cls.__name__} can't be kept: {advice(loss)}")
     return text

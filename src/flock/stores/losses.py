@@ -18,6 +18,7 @@ from pydantic import BaseModel
 _PLAIN: Final = frozenset({
     str, int, float, bool, bytes, type(None), uuid.UUID, dt.date, dt.datetime, dt.time, dt.timedelta,
 })  # fmt: skip
+_SEQUENCES: Final = (list, tuple, deque)
 _MISSING: Final = object()
 _Pairs = Iterable[tuple[object, object, object]]
 
@@ -36,7 +37,7 @@ def loss_of(given: Any, read: Any) -> Loss | None:  # noqa: ANN401 - payload fie
 
     Private attributes, cached properties and the record of which fields were set are no content.
     """
-    kind = cast("type[object]", type(given))
+    kind = cast("Any", type(given))
     if kind in _PLAIN and given == read:
         return None
     pairs_of = _shape(kind)
@@ -46,9 +47,7 @@ def loss_of(given: Any, read: Any) -> Loss | None:  # noqa: ANN401 - payload fie
     for name, mine, theirs in pairs:
         loss = loss_of(mine, theirs)
         if loss is not None:
-            field = kind.model_fields.get(str(name)) if issubclass(kind, BaseModel) else None
-            excluded = loss.excluded or (field is not None and bool(field.exclude))
-            return loss._replace(path=(name, *loss.path), excluded=excluded)
+            return loss._replace(path=(name, *loss.path), excluded=loss.excluded or _is_excluded(given, name))
     return None
 
 
@@ -93,9 +92,9 @@ def _attributes(given: Any, read: Any) -> _Pairs:  # noqa: ANN401 - any dataclas
 
 
 _SHAPES: Final[dict[type, Callable[[Any, Any], _Pairs | None]]] = {
-    BaseModel: _fields, dict: _entries, list: _items, tuple: _items, deque: _items,
+    BaseModel: _fields, dict: _entries, **dict.fromkeys(_SEQUENCES, _items),
 }  # fmt: skip
-_WHOLE: Final = (type, *(kind for kind in _SHAPES if kind is not BaseModel))  # on these == has the last word
+_WHOLE: Final = (type, dict, *_SEQUENCES)  # on these == has the last word
 
 
 def _equal(given: Any, read: Any) -> bool:  # noqa: ANN401 - see loss_of
@@ -135,9 +134,31 @@ def _alike(given: Any, read: Any) -> bool:  # noqa: ANN401 - see loss_of
         return False
 
 
+def loss_at(payload: BaseModel, place: tuple[int | str, ...]) -> Loss:
+    """Give the part that can't be read back at all, from where pydantic says that it is."""
+    value, excluded = cast("object", payload), False
+    for name in place:
+        excluded = excluded or _is_excluded(value, name)
+        value = _part(value, name)
+    return Loss(place, value, value, excluded)
+
+
+def _part(owner: Any, name: int | str) -> object:  # noqa: ANN401 - see loss_of
+    try:
+        return owner[name] if isinstance(owner, (dict, *_SEQUENCES)) else owner.__dict__[name]
+    except (AttributeError, LookupError, TypeError):  # the name of a choice within a union, or an alias
+        return None
+
+
+def _is_excluded(owner: object, name: object) -> bool:
+    field = type(owner).model_fields.get(str(name)) if isinstance(owner, BaseModel) else None
+    return field is not None and bool(field.exclude)
+
+
 def advice(loss: Loss) -> str:
     """Say which field would lose what, never the value itself, and what to do about it."""
-    field, kind, other = repr(".".join(filter(None, map(str, loss.path)))), type(loss.given), type(loss.read)
+    field = repr(".".join(filter(None, map(str, loss.path)))) if loss.path else "it"
+    kind, other = type(loss.given), type(loss.read)
     if loss.excluded:
         return f"{field} has exclude=True and would be lost. Publish it with its default, or drop exclude=True"
     if loss.given is _MISSING:
@@ -146,19 +167,18 @@ def advice(loss: Loss) -> str:
         return f"{field} is a secret, so asterisks would be written. Publish a key that it can be looked up by"
     if isinstance(loss.given, float) and not math.isfinite(loss.given):
         return f'{field} is no finite number. Set ConfigDict(ser_json_inf_nan="strings") on its model'
-    if kind is bytes and other is bytes:
-        return f"{field} would be read back as other bytes. {FOR_BYTES}"
     if kind is other:
-        return f"{field} would be read back with another value. Let what writes and what reads it be inverse"
+        return f"{field} would be read back with another value. {_FOR_SAME.get(kind, _INVERSE)}"
     if issubclass(kind, other):
-        return (
-            f"{field} holds a {kind.__name__} and would be read back as a mere {other.__name__}. "
-            "Annotate it as the union of the classes that it may hold, best with a discriminator"
-        )
-    return (
-        f"{field} holds a {kind.__name__} and would be read back as {other.__name__}. Annotate it with the type that "
-        "it holds; Any, and unions of types that look alike in JSON, don't tell"
-    )
+        return f"{field} holds a {kind.__name__} and would be read back as a mere {other.__name__}. {_UNION}"
+    return f"{field} holds a {kind.__name__} and would be read back as {other.__name__}. {_EXACT}"
 
 
 FOR_BYTES: Final = 'Set ConfigDict(ser_json_bytes="base64", val_json_bytes="base64") on its model'
+_INVERSE: Final = "Let what writes it as JSON and what validates it be each other's inverse"
+_FOR_SAME: Final[dict[type, str]] = {
+    bytes: FOR_BYTES,
+    dict: "Annotate the type of its keys, which JSON turns into text",
+}
+_UNION: Final = "Annotate it as the union of the classes that it may hold, best with a discriminator"
+_EXACT: Final = "Annotate it with the type that it holds: Any, and unions of types that look alike in JSON, don't tell"
