@@ -143,9 +143,9 @@ def loss_at(payload: BaseModel, place: tuple[int | str, ...]) -> Loss:
     return Loss(place, value, value, excluded)
 
 
-def _part(owner: Any, name: int | str) -> object:  # noqa: ANN401 - see loss_of
+def _part(owner: object, name: int | str) -> object:
     try:
-        return owner[name] if isinstance(owner, (dict, *_SEQUENCES)) else owner.__dict__[name]
+        return cast("Any", owner if isinstance(owner, (dict, *_SEQUENCES)) else owner.__dict__)[name]
     except (AttributeError, LookupError, TypeError):  # the name of a choice within a union, or an alias
         return None
 
@@ -176,9 +176,6 @@ def advice(loss: Loss) -> str:
 
 FOR_BYTES: Final = 'Set ConfigDict(ser_json_bytes="base64", val_json_bytes="base64") on its model'
 _INVERSE: Final = "Let what writes it as JSON and what validates it be each other's inverse"
-_FOR_SAME: Final[dict[type, str]] = {
-    bytes: FOR_BYTES,
-    dict: "Annotate the type of its keys, which JSON turns into text",
-}
+_FOR_SAME: Final[dict[type, str]] = {bytes: FOR_BYTES, dict: "Annotate the type of its keys: JSON has text only"}
 _UNION: Final = "Annotate it as the union of the classes that it may hold, best with a discriminator"
 _EXACT: Final = "Annotate it with the type that it holds: Any, and unions of types that look alike in JSON, don't tell"
