@@ -307,7 +307,7 @@ async def ending(flock: Flock) -> Ending:
         waiting=sorted(
             f"{each.reason} {each.agent}: {len(each.artifacts)}" for each in (await flock.run_until_idle()).waiting
         ),
-        problems=[*_problems(board), *_problems_of_beats(beats), *await _problems_of_consumption(flock, board)],
+        problems=[*problems_of(board), *_problems_of_beats(beats), *await _problems_of_consumption(flock, board)],
     )
 
 
@@ -319,7 +319,7 @@ def _shown(artifact: Artifact) -> str:
     return json.dumps([*parts, sorted(artifact.tags), artifact.depth, type(artifact.visibility).__name__])
 
 
-def _problems(board: Sequence[Artifact]) -> Iterable[str]:
+def problems_of(board: Sequence[Artifact]) -> Iterable[str]:
     """Name outputs that are there twice, and parents that are not there."""
     ids = Counter(each.id for each in board)
     yield from (f"id {id} is there {count} times" for id, count in ids.items() if count > 1)
