@@ -1,29 +1,19 @@
 """A program with a bit of everything, whose board ends the same however often it dies on the way.
 
-    python scenario.py sqlite:///board.db                               plays it and prints how the board ends, as JSON
-    python scenario.py sqlite:///board.db --die before:12 after:3       dies twice before: each time in a forked child
-    python scenario.py memory://                                        what every other ending is compared with
-
 Whatever is published has an id, so a restarted program publishes nothing twice. What is put on the board depends on no
 order that chance could change: gates and sized batches collect what the program itself publishes, one by one; joins go
 by keys; where a batch groups by time, each member is published by itself. Only a schedule skips ticks that find their
 predecessor at work: its firings are counted instead of compared.
 """
 
-import argparse
 import asyncio
 import json
-import os
-import signal
-import sys
-import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from killing import Point, Watch
+from lives import Journal
 from pydantic import BaseModel
 
 from flock import AfterVisibility, Artifact, BatchSpec, Context, EvalResult, Failure, Flock, JoinSpec, Until, When
@@ -131,14 +121,6 @@ class Beat(BaseModel):
     number: int
 
 
-class Ending(NamedTuple):
-    """How a board ended: what is on it and what waits, without ids, times and order; and what may never be."""
-
-    artifacts: Sequence[str]
-    waiting: Sequence[str]
-    problems: Sequence[str]
-
-
 def order_of(each: Receipt | Payment | Order) -> int:
     """Give the key of a join."""
     return each.number if isinstance(each, Order) else each.order
@@ -238,25 +220,6 @@ def _others(flock: Flock) -> None:
 # ---- a life
 
 
-class Journal:
-    """A file of the ids whose publishing was acknowledged: what is named there must be on the board for good."""
-
-    def __init__(self, path: Path | None) -> None:
-        """Open it; without a path it keeps nothing."""
-        self.path = path
-
-    def add(self, id: str) -> None:
-        """Note one; when this returns the kernel has it, and a kill of this process does not take it away."""
-        if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(f"{id}\n")
-
-    def read(self) -> Iterable[str]:
-        """Give all that were noted, also by earlier lives."""
-        known = self.path is not None and self.path.exists()
-        return self.path.read_text(encoding="utf-8").split() if known and self.path is not None else ()
-
-
 async def publish_all(flock: Flock, journal: Journal) -> None:
     """Publish what comes from outside: one by one, so that its order is always the same."""
     objects: list[tuple[str, BaseModel, str | None, float]] = []
@@ -273,7 +236,7 @@ async def publish_all(flock: Flock, journal: Journal) -> None:
         journal.add(id)
 
 
-async def play(url: str, journal: Journal) -> Ending:
+async def play(url: str, journal: Journal) -> Mapping[str, Sequence[str]]:
     """Live until all is done, and say how the board ended; raises FlockError when that does not come to pass."""
     flock = Flock(store=url, name="chaos")
     build(flock)
@@ -298,17 +261,16 @@ async def _schedule_over(flock: Flock) -> None:
         await anext(events)
 
 
-async def ending(flock: Flock) -> Ending:
-    """Give the board in a form that two boards can be compared in."""
+async def ending(flock: Flock) -> Mapping[str, Sequence[str]]:
+    """Give what is on the board and what waits, without ids, times and order; and problems: what may never be."""
     board = await flock.store.list()
     beats = [each for each in board if each.produced_by == "schedule"]
-    return Ending(
-        artifacts=sorted(_shown(each) for each in board if each not in beats),
-        waiting=sorted(
-            f"{each.reason} {each.agent}: {len(each.artifacts)}" for each in (await flock.run_until_idle()).waiting
-        ),
-        problems=[*problems_of(board), *_problems_of_beats(beats), *await _problems_of_consumption(flock, board)],
-    )
+    waiting = (await flock.run_until_idle()).waiting
+    return {
+        "artifacts": sorted(_shown(each) for each in board if each not in beats),
+        "waiting": sorted(f"{each.reason} {each.agent}: {len(each.artifacts)}" for each in waiting),
+        "problems": [*problems_of(board), *_problems_of_beats(beats), *await _problems_of_consumption(flock, board)],
+    }
 
 
 def _shown(artifact: Artifact) -> str:
@@ -346,47 +308,3 @@ async def _problems_of_consumption(flock: Flock, board: Sequence[Artifact]) -> S
         twice = [agent for agent, count in Counter(each.agent for each in taken).items() if count > 1]
         problems += [f"{agent} consumed {artifact} twice" for agent in twice]
     return problems
-
-
-# ---- lives and deaths
-
-
-def die(url: str, journal: Journal, point: Point) -> bool:
-    """Live in a child of this process, which has no threads yet, until a point; False when the child lived on."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            Watch(point).install()
-            asyncio.run(play(url, journal))
-            status = 0
-        except BaseException:  # noqa: BLE001 - the child ends here whatever happens
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    if code not in {0, -signal.SIGKILL, -signal.SIGALRM}:
-        raise SystemExit(f"a life that should end at {point} ended with status {code}")
-    return code != 0
-
-
-def main() -> None:
-    """Die as often as told, then live to the end and print it."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("url")
-    parser.add_argument("--die", nargs="*", type=Point.read, default=[], metavar="KIND:NUMBER")
-    parser.add_argument("--journal", type=Path)
-    words = parser.parse_args()
-    journal = Journal(words.journal)
-    deaths = sum(die(words.url, journal, point) for point in words.die)
-    watch = Watch(None)
-    watch.install()
-    ending = asyncio.run(play(words.url, journal))
-    counts = {"statements": watch.statements, "commits": watch.commits, "deaths": deaths}
-    print(json.dumps({**ending._asdict(), **counts}))
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
@@ -29,8 +29,8 @@ from killing import Kind, Point
 import flock
 
 HERE = Path(__file__).resolve().parent
-SCENARIO = HERE / "scenario.py"
 PATIENCE = 120  # seconds that one process may take
+SCENARIO = "scenario"
 SHARED = 8  # every so many histories four processes share the board
 TOGETHER = 4
 SOON = 4  # later deaths come within this part of a life
@@ -41,11 +41,9 @@ History = Sequence[Sequence[Point]]  # the deaths of each process
 
 
 class Ran(NamedTuple):
-    """What a process printed when it had lived to the end."""
+    """What a process printed when it had lived to the end; the scenario answers with texts by name."""
 
-    artifacts: Sequence[str]
-    waiting: Sequence[str]
-    problems: Sequence[str]
+    answer: Mapping[str, Sequence[str]]
     statements: int
     commits: int
     deaths: int
@@ -63,15 +61,13 @@ class DeadlyError(Exception):
     """Raised when a process ended otherwise than it should."""
 
 
-def start(url: str, deaths: Iterable[Point] = (), journal: Path | None = None) -> subprocess.Popen[str]:
-    """Start the scenario on a board; warnings are errors in it."""
-    words = [sys.executable, "-W", "error", str(SCENARIO), url, "--die", *map(str, deaths)]
-    words += [] if journal is None else ["--journal", str(journal)]
+def start(module: str, url: str, *words: str) -> subprocess.Popen[str]:
+    """Start a play on a board, in a process of its own where warnings are errors; the words are those of `lives`."""
     source = str(Path(str(flock.__file__)).parent.parent)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])}
     return subprocess.Popen(  # noqa: S603 - our own interpreter
-        words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        encoding="utf-8",
+        [sys.executable, "-W", "error", str(HERE / "lives.py"), module, url, *words],
+        env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
     )  # fmt: skip
 
 
@@ -95,9 +91,9 @@ class Sweep:
         """Play the scenario once on a memory store, and once on SQLite to see how many kill points there are."""
         self._folder = folder
         self._numbers = itertools.count()
-        self.reference = result(start("memory://"))
-        self.plain = result(start(self._url(folder / "plain.db")))
-        problems = [*self.reference.problems, *self.plain.problems, *self._differences(self.plain)]
+        self.reference = result(start(SCENARIO, "memory://"))
+        self.plain = result(start(SCENARIO, self._url(folder / "plain.db")))
+        problems = [*self.reference.answer["problems"], *self._wrong(self.plain)]
         if problems:
             raise DeadlyError("\n".join(problems))
 
@@ -138,7 +134,10 @@ class Sweep:
     def _play(self, folder: Path, history: History) -> Outcome:
         board = folder / "board.db"
         together = [
-            start(self._url(board), deaths, folder / f"journal-{number}") for number, deaths in enumerate(history)
+            start(
+                SCENARIO, self._url(board), "--journal", str(folder / f"journal-{number}"), "--die", *map(str, deaths)
+            )
+            for number, deaths in enumerate(history)
         ]
         try:
             ran = [result(each) for each in together]
@@ -146,16 +145,17 @@ class Sweep:
             for each in together:
                 each.kill()
                 each.communicate()
-        last = ran[0] if len(ran) == 1 else result(start(self._url(board)))
-        return Outcome(
-            history, sum(each.deaths for each in ran), [*last.problems, *self._differences(last), *damage(board)]
-        )
+        last = ran[0] if len(ran) == 1 else result(start(SCENARIO, self._url(board)))
+        return Outcome(history, sum(each.deaths for each in ran), [*self._wrong(last), *damage(board)])
 
-    def _differences(self, ran: Ran) -> Sequence[str]:
-        there, expected = Counter(ran.artifacts), Counter(self.reference.artifacts)
+    def _wrong(self, ran: Ran) -> Sequence[str]:
+        """Name what may never be, and what differs from the reference."""
+        ending, reference = ran.answer, self.reference.answer
+        there, expected = Counter(ending["artifacts"]), Counter(reference["artifacts"])
         told = [f"missing: {each}" for each in (expected - there).elements()][:SHOWN]
         told += [f"too much: {each}" for each in (there - expected).elements()][:SHOWN]
-        return told + ([] if ran.waiting == self.reference.waiting else [f"waiting: {ran.waiting}"])
+        told += [] if ending["waiting"] == reference["waiting"] else [f"waiting: {ending['waiting']}"]
+        return [*ending["problems"], *told]
 
     def run(self, kills: int, jobs: int, tell: Callable[[Sequence[Outcome]], None]) -> Sequence[Outcome]:
         """Play histories until so many kills have been done, some at a time; tells after each."""
@@ -238,7 +238,9 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="flock-chaos-"))
     sweep = Sweep(folder)
     plain = sweep.plain
-    print(f"one life: {plain.commits} commits, {plain.statements} statements, {len(plain.artifacts)} artifacts")
+    print(
+        f"one life: {plain.commits} commits, {plain.statements} statements, {len(plain.answer['artifacts'])} artifacts"
+    )
     outcomes = [sweep.play(histories_from(words.repeat))] if words.repeat else sweep.run(words.kills, words.jobs, tell)
     wrong = bad(outcomes)
     print(*["", *wrong][not sys.stdout.isatty() :], summary(outcomes), sep="\n")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from pydantic import BaseModel
 from scenario import problems_of
+from typing_extensions import override
 
 from flock import BatchSpec, Context, Flock, JoinSpec, When
 from flock.model.ledger import Commit, Committed
@@ -193,18 +194,18 @@ async def uninterrupted(topology: Sequence[Made], steps: Sequence[Step]) -> Endi
 class Mortal:
     """A store that dies after so many commits: what is in the file then is all that its next life has."""
 
-    def __init__(self, store: Store, on_death: Callable[[], None]) -> None:
-        """Live on; `die_in` sets the day."""
+    def __init__(self, store: Any, on_death: Callable[[], None]) -> None:
+        """Live on until `left` commits are done."""
         self._store = store
         self._on_death = on_death
         self.left: int | None = None
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - all but commits are the store's
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     async def commit(self, commit: Commit) -> Committed:
         """Commit; the last one is in the file and nobody hears of it."""
-        committed = await self._store.commit(commit)
+        committed: Committed = await self._store.commit(commit)
         if self.left is not None:
             self.left -= 1
             if self.left == 0:
@@ -219,14 +220,14 @@ class Board:
         """Begin with no file."""
         self._folder = folder
         self._topology = topology
+        self.clock = FakeClock()
         self.lives = 0
         self.die_in: int | None = None
 
     async def begin(self) -> None:
         """Open the next life."""
         self.lives += 1
-        now = self.clock.now() if self.lives > 1 else None
-        self.clock = FakeClock(seed=self.lives) if now is None else FakeClock(now, seed=self.lives)
+        self.clock = FakeClock(self.clock.now(), seed=self.lives)
         self.path = self._folder / f"life-{self.lives}.db"
         self._died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._store = Mortal(open_store(f"sqlite:///{self.path}?synchronous=normal"), self._die)
@@ -243,7 +244,7 @@ class Board:
     def _next(self) -> Path:
         return self._folder / f"life-{self.lives + 1}.db"
 
-    async def live(self, work: Callable[[Board], Coroutine[Any, Any, Any]]) -> Any:  # noqa: ANN401 - as the work says
+    async def live(self, work: Callable[[Board], Coroutine[Any, Any, Any]]) -> Any:
         """Do some work, beginning it again in the next life when this one ends meanwhile."""
         while True:
             self._store.left, self.die_in = self.die_in or self._store.left, None
@@ -297,6 +298,7 @@ class Histories(RuleBasedStateMachine):
         assert self.board is not None
         self.board.die_in = commits
 
+    @override
     def teardown(self) -> None:
         try:
             if self.board is not None:
