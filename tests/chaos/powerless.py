@@ -1,0 +1,21 @@
+"""Opens a board as a user who may read and not write."""
+
+import os
+
+from lives import Journal
+
+from flock import Flock, StoreError
+
+NOBODY = 65534
+
+
+async def play(url: str, journal: Journal) -> str:
+    """Give what the store says."""
+    if os.geteuid() == 0:  # root may write anywhere
+        os.setuid(NOBODY)
+    flock = Flock(store=url)
+    try:
+        await flock.ready()
+    except StoreError as error:
+        return str(error)
+    return ""
