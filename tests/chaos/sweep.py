@@ -18,11 +18,11 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple, cast, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 from killing import Kind, Point
 
@@ -41,9 +41,9 @@ History = Sequence[Sequence[Point]]  # the deaths of each process
 
 
 class Ran(NamedTuple):
-    """What a process printed when it had lived to the end; the scenario answers with texts by name."""
+    """What a process printed when it had lived to the end."""
 
-    answer: Mapping[str, Sequence[str]]
+    answer: Any
     statements: int
     commits: int
     deaths: int
@@ -151,7 +151,7 @@ class Sweep:
     def _wrong(self, ran: Ran) -> Sequence[str]:
         """Name what may never be, and what differs from the reference."""
         ending, reference = ran.answer, self.reference.answer
-        there, expected = Counter(ending["artifacts"]), Counter(reference["artifacts"])
+        there, expected = Counter[str](ending["artifacts"]), Counter[str](reference["artifacts"])
         told = [f"missing: {each}" for each in (expected - there).elements()][:SHOWN]
         told += [f"too much: {each}" for each in (there - expected).elements()][:SHOWN]
         told += [] if ending["waiting"] == reference["waiting"] else [f"waiting: {ending['waiting']}"]
