@@ -11,9 +11,11 @@ NOBODY = 65534
 
 async def play(url: str, journal: Journal) -> str:
     """Give what the store says."""
+    flock = Flock(store=url)
+    async with Flock() as warm:  # now all is imported: others than root may not read where Python is
+        await warm.run_until_idle()
     if os.geteuid() == 0:  # root may write anywhere
         os.setuid(NOBODY)
-    flock = Flock(store=url)
     try:
         await flock.ready()
     except StoreError as error:

@@ -16,7 +16,19 @@ from typing import Any
 from lives import Journal
 from pydantic import BaseModel
 
-from flock import AfterVisibility, Artifact, BatchSpec, Context, EvalResult, Failure, Flock, JoinSpec, Until, When
+from flock import (
+    AfterVisibility,
+    Artifact,
+    BatchSpec,
+    Context,
+    EvalResult,
+    Failure,
+    Flock,
+    JoinSpec,
+    RunReport,
+    Until,
+    When,
+)
 from flock.model.errors import FlockError
 
 ORDERS = 7
@@ -26,7 +38,7 @@ PAIRS = 3
 BEATS = 4
 PARTS = 3
 LATE = 0.15  # seconds
-PATIENCE = 60.0  # seconds that a life may take
+PATIENCE = 20.0  # seconds that a life may take
 ANY_NUMBER = 1_000  # attempts: those that a kill took count, too
 
 
@@ -247,18 +259,23 @@ async def play(url: str, journal: Journal) -> Mapping[str, Sequence[str]]:
         await publish_all(flock, journal)
         if not await flock.run_until(Until.artifact_count(News).at_least(EMBARGOES), timeout=PATIENCE):
             raise FlockError("the embargoes never end")
-        await asyncio.wait_for(_schedule_over(flock), PATIENCE)
-        for drain in (False, True):
-            report = await flock.run_until_idle(timeout=PATIENCE, drain=drain)
-            if not report.idle:
-                raise FlockError(f"never idle: {report}")
+        await _schedule_over(flock)
+        await _idle(flock)
+        await _idle(flock, drain=True)
         return await ending(flock)
 
 
 async def _schedule_over(flock: Flock) -> None:
     events = flock.events()
-    while any(each.reason == "schedule" for each in (await flock.run_until_idle()).waiting):
+    while any(each.reason == "schedule" for each in (await _idle(flock)).waiting):
         await anext(events)
+
+
+async def _idle(flock: Flock, *, drain: bool = False) -> RunReport:
+    report = await flock.run_until_idle(timeout=PATIENCE, drain=drain)
+    if not report.idle:
+        raise FlockError(f"never idle: {report}")
+    return report
 
 
 async def ending(flock: Flock) -> Mapping[str, Sequence[str]]:

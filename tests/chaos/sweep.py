@@ -98,7 +98,7 @@ class Sweep:
             raise DeadlyError("\n".join(problems))
 
     def _url(self, path: Path) -> str:
-        return f"sqlite:///{path.resolve()}?synchronous=normal"  # what a kill leaves does not depend on fsync
+        return f"sqlite:///{path.resolve()}?synchronous=normal&poison=10"  # what a kill leaves does not depend on fsync
 
     def histories(self, kills: int, seed: int = 1) -> Iterator[History]:
         """Give histories for so many kills, and more of them for the points that turn out to lie beyond the end."""
@@ -243,7 +243,7 @@ def main() -> int:
     )
     outcomes = [sweep.play(histories_from(words.repeat))] if words.repeat else sweep.run(words.kills, words.jobs, tell)
     wrong = bad(outcomes)
-    print(*["", *wrong][not sys.stdout.isatty() :], summary(outcomes), sep="\n")
+    print(*([""] if sys.stdout.isatty() else []), *wrong, summary(outcomes), sep="\n")
     if wrong:
         print(f"their boards are in {folder}")
         return 1
