@@ -59,6 +59,18 @@ async def test_a_clock_that_was_set_back_an_hour_takes_no_time_on_the_board_back
     assert stamps[-1] - stamps[0] == pytest.approx(3600, abs=60)
 
 
+async def test_what_waited_for_its_time_when_a_process_ended_fires_in_the_next_one_though_nothing_else_happens(
+    board: Path,
+) -> None:
+    async with Flock(store=f"sqlite:///{board}") as flock:
+        build_summary(flock)
+        await flock.publish(Beat(number=1))
+    async with Flock(store=f"sqlite:///{board}") as flock:
+        build_summary(flock)
+        assert (await flock.run_until_idle(timeout=20)).idle
+        assert await flock.store.get_by_type(Summary) == [Summary(numbers=[1])]
+
+
 # ---- cancellation
 
 
