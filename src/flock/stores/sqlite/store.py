@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -91,13 +92,25 @@ class SQLiteStore:
     async def open(self, clock: Clock, types: Types) -> Committed:
         """Migrate, and take over what processes that are gone have left; again on another loop: what that one ran."""
         if self._open is None:
-            self._open = await asyncio.to_thread(self._start, clock, types)
+            self._open = await self._joined(await asyncio.to_thread(self._start, clock, types))
         else:
             await self._writer.do(_recover)
         self._open.attend()
         time, due = await self._writer.do(_look)
         clock.advance_to(time)
         return Committed(due=due)
+
+    async def _joined(self, found: _Open) -> _Open:
+        """Take a place among the processes on the file: the first step that writes there."""
+        try:
+            await found.writer.do(found.workers.join)
+        except BaseException as error:
+            with suppress(StoreError):
+                await found.close()
+            if isinstance(error, StoreError):
+                raise StoreError(f"{self.path} can't be opened for writing: {error}") from error
+            raise
+        return found
 
     def _start(self, clock: Clock, types: Types) -> _Open:
         db = connect(self.path, self._synchronous)
@@ -244,7 +257,6 @@ class _Open:
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None  # of who attends
         self.writer = Writer(steps, workers)
-        self.writer.post(workers.join)
 
     def attend(self) -> None:
         """Take note of hints on the running loop."""
@@ -297,13 +309,15 @@ class _Open:
             raise StoreError(f"the board's file can't be read: {error}") from error
 
     async def close(self) -> None:
-        """Leave, and end the threads."""
-        await self.writer.do(self.workers.leave)
-        await self.writer.close()
-        await asyncio.to_thread(self._readers.shutdown)
-        for db in (*self._connections, self._steps.db):
-            db.close()
-        self.workers.presence.leave()
+        """Leave, and end the threads, also when the file refuses to be told of it."""
+        try:
+            await self.writer.do(self.workers.leave)
+        finally:
+            await self.writer.close()
+            await asyncio.to_thread(self._readers.shutdown)
+            for db in (*self._connections, self._steps.db):
+                db.close()
+            self.workers.presence.leave()
 
 
 def _recover(steps: Steps) -> None:
