@@ -53,6 +53,9 @@ class Watch:
             signal.setitimer(signal.ITIMER_REAL, self._point.number / 1000)  # nobody handles it: it ends the process
         setattr(sqlite3, "connect", watched(self))  # noqa: B010 - it has overloads that no wrapper repeats
 
+    def asked(self, sql: str) -> None:
+        """Hear what a connection is asked to do, before it does it; what this raises it raises."""
+
     def begins(self, sql: str) -> bool:
         """Count a statement that SQLite begins; True for a commit."""
         self.statements += 1
@@ -101,7 +104,13 @@ class Connection(sqlite3.Connection):
 
     @override
     def execute(self, *args: Any) -> sqlite3.Cursor:
+        self.watch.asked(args[0])
         return self.told(super().execute(*args))
+
+    @override
+    def executemany(self, *args: Any) -> sqlite3.Cursor:
+        self.watch.asked(args[0])
+        return super().executemany(*args)
 
     @override
     def executescript(self, *args: Any) -> sqlite3.Cursor:
