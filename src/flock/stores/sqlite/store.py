@@ -304,7 +304,7 @@ class _Open:
             try:
                 return read(Reading(db, self._types, self._targets))
             finally:
-                db.execute("COMMIT")
+                db.rollback()  # a read changes nothing, and after some errors no transaction is left to commit
         except sqlite3.Error as error:
             raise StoreError(f"the board's file can't be read: {error}") from error
 
