@@ -95,12 +95,24 @@ class SQLiteStore:
         """Migrate, and take over what processes that are gone have left; again on another loop: what that one ran."""
         self._types = types
         if self._open is None:
-            self._open = await asyncio.to_thread(self._start, clock, types)
+            self._open = await self._joined(await asyncio.to_thread(self._start, clock, types))
         else:
             await self._writer.do(_recover)
         time, due = await self._writer.do(_look)
         clock.advance_to(time)
         return Committed(due=due)
+
+    async def _joined(self, found: _Open) -> _Open:
+        """Take a place among the processes on the file: the first step that writes there."""
+        try:
+            await found.writer.do(found.workers.join)
+        except BaseException as error:
+            with suppress(StoreError):
+                await found.close()
+            if isinstance(error, StoreError):
+                raise StoreError(f"{self.path} can't be opened for writing: {error}") from error
+            raise
+        return found
 
     def _start(self, clock: Clock, types: Types) -> _Open:
         db = connect(self.path, self._synchronous)
@@ -250,7 +262,6 @@ class _Open:
         self._readers = ThreadPoolExecutor(_READERS, "flock sqlite reader")
         self._attending: asyncio.AbstractEventLoop | None = None
         self.writer = Writer(steps, workers)
-        self.writer.post(workers.join)
 
     def attend(self, hint: Callable[[], None]) -> None:
         """Call this on the running loop, which may be another one than before."""
@@ -279,14 +290,16 @@ class _Open:
         return _read_on(db, read, self._types, self._targets)
 
     async def close(self) -> None:
-        """Leave, and end the threads."""
+        """Leave, and end the threads, also when the file refuses to be told of it."""
         self._deafen()
-        await self.writer.do(self.workers.leave)
-        await self.writer.close()
-        await asyncio.to_thread(self._readers.shutdown)
-        for db in (*self._connections, self._steps.db):
-            db.close()
-        self.workers.presence.leave()
+        try:
+            await self.writer.do(self.workers.leave)
+        finally:
+            await self.writer.close()
+            await asyncio.to_thread(self._readers.shutdown)
+            for db in (*self._connections, self._steps.db):
+                db.close()
+            self.workers.presence.leave()
 
 
 def _call(loop: asyncio.AbstractEventLoop, hint: Callable[[], None]) -> None:
@@ -309,7 +322,7 @@ def _read_on(db: sqlite3.Connection, read: Callable[[Reading], T], types: Types,
         try:
             return read(Reading(db, types, targets))
         finally:
-            db.execute("COMMIT")
+            db.rollback()  # a read changes nothing, and after some errors no transaction is left to commit
     except sqlite3.Error as error:
         raise StoreError(f"the board's file can't be read: {error}") from error
 
