@@ -89,7 +89,7 @@ class Waiter:
         return RunReport(
             idle=idle,
             succeeded=progress.succeeded - before.succeeded,
-            failed=progress.failed - before.failed,
+            failed=max(0, progress.failed - before.failed),  # what has failed may have been tried again since
             cancelled=progress.cancelled - before.cancelled,
             waiting=tuple(await self._waiting(run, progress)),
             failures=tuple(failures),

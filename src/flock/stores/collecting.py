@@ -152,7 +152,7 @@ class Collector:
             reason, detail, due = _describe(row, self.target.slots)
             yield Waiting(
                 reason=reason, agent=self.target.agent, run=self.scope or records[-1].run, detail=detail, due=due,
-                artifacts=tuple(record.id for record in records),
+                artifacts=tuple(record.id for record in records), subscription=self.target.subscription,
             )  # fmt: skip
 
     def _held(self) -> Iterator[_Row]:
