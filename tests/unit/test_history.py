@@ -313,7 +313,7 @@ async def test_what_was_handed_to_an_agent_was_consumed_by_it(flock: Flock) -> N
     (order,) = await flock.store.query(Order)
     direct, normal, other = await flock.store.why_not(order, "pack")
     assert (direct.verdict, normal.verdict, other.verdict) == ("consumed", "consumed", "refused")
-    assert direct.reason == f"handed to it directly: activation {direct.activation} is done"
+    assert normal.reason == f"handed to it directly: activation {normal.activation} is done"
 
 
 # ---- why not: what matching says

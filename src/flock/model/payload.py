@@ -1,4 +1,4 @@
-"""Payloads: stable names for their types, and private copies."""
+"""Payloads: stable names and versions for their types, and private copies."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pathlib
 import sys
 import uuid
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from flock.model.errors import ConfigurationError, PublishError
 
@@ -31,29 +31,74 @@ _SETTERS: Final = [vars(BaseModel)[slot].__set__ for slot in _SLOTS]  # past wha
 _new: Final = object.__new__
 
 
-def flock_type(name: str) -> Callable[[type[M]], type[M]]:
-    """Give a model a name of its own, stable over moves and renames of the class."""
-    if not isinstance(name, str) or not name or name != name.strip():
-        message = f'@flock_type takes a name, as in @flock_type("billing.Invoice"), not {name!r}'
-        raise ConfigurationError(message)
+class Declaration(NamedTuple):
+    """What `@flock_type` says of a class: its name (None: the default one), its version, and how to read older ones."""
+
+    name: str | None = None
+    version: int = 1
+    upgrade: Callable[[Any, int], Any] | None = None
+
+
+_UNDECLARED: Final = Declaration()
+
+
+class Unreadable(BaseModel):
+    """Stands for a payload that a store has but this program can't read: as it was stored, and why."""
+
+    model_config = ConfigDict(frozen=True, defer_build=True)  # a store builds it, not the import
+
+    type: str
+    version: int
+    content: str
+    reason: str
+
+
+def flock_type(
+    name: str | None = None, *, version: int | None = None, upgrade: Callable[[Any, int], Any] | None = None
+) -> Callable[[type[M]], type[M]]:
+    """Give a model a name that survives moves and renames, a version (1 until then), or both; not its subclasses.
+
+    `upgrade(data, version)` turns the stored JSON data of an older version into that of this one.
+    """
+    _check_declaration(name, version, upgrade)
+    declared = Declaration(name, version or 1, upgrade)
 
     def declare(cls: type[M]) -> type[M]:
         if not isinstance(cls, type) or not issubclass(cls, BaseModel):
             message = f"@flock_type marks pydantic models; {cls!r} is none"
             raise ConfigurationError(message)
-        setattr(cls, _DECLARED, name)
+        setattr(cls, _DECLARED, declared)
         type_name.cache_clear()
         return cls
 
     return declare
 
 
+def _check_declaration(name: object, version: object, upgrade: object) -> None:
+    if (name, version, upgrade) == (None, None, None):
+        raise ConfigurationError('@flock_type takes a name, as in @flock_type("billing.Invoice"), or version=')
+    if name is not None and (not isinstance(name, str) or not name or name != name.strip()):
+        raise ConfigurationError(f'@flock_type takes a name, as in @flock_type("billing.Invoice"), not {name!r}')
+    if version is not None and (type(version) is not int or version < 1):
+        raise ConfigurationError(f"@flock_type(version=...) takes a whole number from 1, not {version!r}")
+    if upgrade is not None and not callable(upgrade):
+        raise ConfigurationError(f"@flock_type(upgrade=...) takes a function of data and version, not {upgrade!r}")
+    if upgrade is not None and version in (None, 1):
+        raise ConfigurationError("@flock_type(upgrade=...) needs version= of 2 or more: nothing is older than 1")
+
+
+def declaration(cls: type[BaseModel]) -> Declaration:
+    """Give what a class declares itself; nothing is inherited."""
+    found: Declaration = cls.__dict__.get(_DECLARED, _UNDECLARED)
+    return found
+
+
 @functools.lru_cache(maxsize=4096)
 def type_name(cls: type[BaseModel]) -> str:
     """Give the stable name of a payload type: what was declared, else `module:QualName`."""
-    declared = cls.__dict__.get(_DECLARED)
+    declared = declaration(cls).name
     if declared is not None:
-        return str(declared)
+        return declared
     module = cls.__module__
     if module == "__main__":
         file = getattr(sys.modules.get("__main__"), "__file__", None)

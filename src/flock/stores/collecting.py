@@ -1,16 +1,19 @@
-"""Collectors in memory: rows of queues that the core's reducer advances."""
+"""Collecting, as every store does it: what a subscription holds, advanced by the core's reducer.
+
+A store says where rows are and how queues are kept; what happens to them is decided here.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from flock.core.gates import Arrival, Group, Step, counters_of, expired, flush, merge, reduce, slots_of
+from flock.core.gates import Arrival, Group, Step, expired, flush, merge, reduce
 from flock.model.artifact import Record
 from flock.model.collect import Batch, Gather, Hold, Stage
-from flock.model.events import Waiting, WaitReason
-from flock.model.ledger import BOARD, Offer, Target
+from flock.model.events import WaitReason
+from flock.model.ledger import Offer, Target
 
 
 class Fired(NamedTuple):
@@ -36,234 +39,176 @@ class Changes:
         return bool(self.fired or self.expired or self.timed)
 
 
-class _Row:
+class Row:
     """One row of queues, as `flock.core.gates.Row` reads it, and where it is: in which stage, under which key."""
 
-    __slots__ = ("counters", "key", "slots", "spec", "stage", "timed")
+    __slots__ = ("counters", "key", "spec", "stage", "timed")
 
-    def __init__(self, spec: Stage, stage: int, key: str) -> None:
+    slots: Sequence[Sequence[Arrival]]
+
+    def __init__(self, spec: Stage, stage: int, key: str, counters: list[int]) -> None:
+        """Stand at a place."""
         self.spec = spec
         self.stage = stage
         self.key = key
         self.timed = isinstance(spec, Batch) and spec.timeout is not None
-        self.slots: list[list[Arrival]] = [[] for _ in range(slots_of(spec))]
-        self.counters = [0] * counters_of(spec)
+        self.counters = counters
+
+    @abstractmethod
+    def put(self, slot: int, arrival: Arrival) -> None:
+        """Append to a queue."""
+
+    @abstractmethod
+    def take(self, slot: int, count: int, why: str) -> list[Arrival]:
+        """Remove the first items of a queue and give them."""
 
 
-class Collector:
+class Collecting:
     """All that one subscription holds in one scope (a run or the board)."""
 
-    __slots__ = ("_arrivals", "_position", "_rows", "_window", "due", "scope", "target")
+    __slots__ = ("due", "position", "scope", "target", "window")
 
-    def __init__(self, target: Target, scope: str) -> None:
-        """Start empty."""
+    def __init__(self, target: Target, scope: str, position: int = 0, due: float | None = None) -> None:
+        """Go on from a position; `due` is when the store looks in again."""
         self.target = target
         self.scope = scope
-        self.due: float | None = None  # when the store looks in again
-        self._position = 0
+        self.due = due
+        self.position = position
         first = target.stages[0]
         windowed = isinstance(first, Gather) and (first.within is not None or first.last is not None)
-        self._window = first if windowed and isinstance(first, Gather) else None
-        self._rows: list[dict[str, _Row]] = [{} for _ in target.stages]
-        self._arrivals: deque[tuple[Arrival, str, int]] = deque()  # of a windowed first stage, oldest first
+        self.window = first if windowed and isinstance(first, Gather) else None
+
+    # ---- what a store says
+
+    @abstractmethod
+    def row(self, stage: int, key: str) -> Row:
+        """Give a row, a new one if need be."""
+
+    @abstractmethod
+    def rows(self, key: str | None = None) -> Sequence[Row]:
+        """Give the rows that there are (under one key), stage by stage."""
+
+    @abstractmethod
+    def tidy(self, row: Row) -> None:
+        """Drop a row that holds nothing and has no counters."""
+
+    @abstractmethod
+    def note(self, arrival: Arrival, key: str, slot: int) -> None:
+        """Remember what came into a first stage that has a window, for `oldest`."""
+
+    @abstractmethod
+    def oldest(self) -> tuple[Row, Arrival] | None:
+        """Give the oldest item that still waits in a first stage with a window, and its row."""
+
+    # ---- what happens
 
     def offer(self, offer: Offer, now: float, changes: Changes) -> float | None:
         """Take one match in; gives when this collector is next due."""
         if offer.slot < 0:
-            row = self._row(len(self._rows) - 1, "")
-            row.counters[-offer.slot - 1] += 1
+            row = self.row(len(self.target.stages) - 1, "")
+            self.raise_counter(row, offer)
             return self._touch(row, now, changes)
-        self._position += 1
-        arrival = Arrival(now, self._position, ((offer.record,),))
-        due = self._feed(self._row(0, offer.key), offer.slot, arrival, now, changes)
-        window = self._window
+        self.position += 1
+        arrival = Arrival(now, self.position, ((offer.record,),))
+        due = self._feed(self.row(0, offer.key), offer.slot, arrival, now, changes)
+        window = self.window
         if window is None:
             return due
-        self._arrivals.append((arrival, offer.key, offer.slot))
+        self.note(arrival, offer.key, offer.slot)
         oldest = self._sweep(window, now, changes)
         return due if oldest is None else oldest if due is None else min(due, oldest)
 
+    def raise_counter(self, row: Row, offer: Offer) -> None:
+        """Count an artifact for a `when` condition."""
+        row.counters[-offer.slot - 1] += 1
+
     def expire(self, now: float, changes: Changes) -> float | None:
         """Do what time has made due; gives when it is next due."""
-        dues = [self._touch(rows[""], now, changes) for rows in self._rows if "" in rows]
-        if self._window is not None:
-            dues.append(self._sweep(self._window, now, changes))
+        dues = [self._touch(row, now, changes) for row in self.rows("")]
+        if self.window is not None:
+            dues.append(self._sweep(self.window, now, changes))
         return min([due for due in dues if due is not None], default=None)
-
-    def _sweep(self, spec: Gather, now: float, changes: Changes) -> float | None:
-        """Give up what has waited longer than the window; gives when the oldest that is left will have."""
-        arrivals, rows = self._arrivals, self._rows[0]
-        while arrivals:
-            arrival, key, slot = arrivals[0]
-            row = rows.get(key)
-            if row is not None and row.slots[slot] and row.slots[slot][0] is arrival:
-                if not expired(spec, arrival, self._position, now):
-                    return None if spec.within is None else arrival.at + spec.within
-                self._touch(row, now, changes)
-            arrivals.popleft()
-        return None
 
     def flush(self, now: float, changes: Changes) -> None:
         """Fire partial batches."""
-        for rows in self._rows:
-            for row in list(rows.values()):
-                self._apply(row, flush(row.spec, row), None, now, changes)
+        for row in self.rows():
+            self._apply(row, flush(row.spec, row), None, now, changes)
 
-    def withdraw(self, run: str, changes: Changes) -> list[Record]:
-        """Take out what a run put in; gives the records."""
-        gone: list[Record] = []
-        for rows in self._rows:
-            for row in list(rows.values()):
-                for queue in row.slots:
-                    mine = [item for item in queue if _runs(item) == {run}]
-                    gone += [record for item in mine for group in item.groups for record in group]
-                    _count(row, mine, -1, changes)
-                    queue[:] = [item for item in queue if _runs(item) != {run}]
-                self._tidy(row)
-        return gone
+    def _sweep(self, spec: Gather, now: float, changes: Changes) -> float | None:
+        """Give up what has waited longer than the window; gives when the oldest that is left will have."""
+        while (found := self.oldest()) is not None:
+            row, arrival = found
+            if not expired(spec, arrival, self.position, now):
+                return None if spec.within is None else arrival.at + spec.within
+            self._touch(row, now, changes)
+        return None
 
-    @property
-    def empty(self) -> bool:
-        """True when nothing is held and no counter has moved."""
-        return not any(self._rows)
-
-    def records(self) -> Iterator[Record]:
-        """Give every record that is held."""
-        for row in self._held():
-            yield from _records(row)
-
-    def items(self) -> Iterator[tuple[Stage, _Row]]:
-        """Give each row that holds something, with its stage."""
-        return ((row.spec, row) for row in self._held())
-
-    def count(self, run: str | None) -> int:
-        """Count the rows that hold something (of a run)."""
-        return sum(
-            run is None or self.scope == run or any(record.run == run for record in _records(row))
-            for row in self._held()
-        )
-
-    def waiting(self, run: str | None) -> Iterator[Waiting]:
-        """Describe what waits here (of one run)."""
-        for row in self._held():
-            records = list(_records(row))
-            if run is not None and not any(record.run == run for record in records):
-                continue
-            reason, detail, due = _describe(row, self.target.slots)
-            yield Waiting(
-                reason=reason, agent=self.target.agent, run=self.scope or records[-1].run, detail=detail, due=due,
-                artifacts=tuple(record.id for record in records), subscription=self.target.subscription,
-            )  # fmt: skip
-
-    def _held(self) -> Iterator[_Row]:
-        return (row for rows in self._rows for row in rows.values() if any(row.slots))
-
-    def _row(self, stage: int, key: str) -> _Row:
-        row = self._rows[stage].get(key)
-        if row is None:
-            row = self._rows[stage][key] = _Row(self.target.stages[stage], stage, key)
-        return row
-
-    def _feed(self, row: _Row, slot: int, arrival: Arrival, now: float, changes: Changes) -> float | None:
-        step = reduce(row.spec, row, slot, self._position, now)
+    def _feed(self, row: Row, slot: int, arrival: Arrival, now: float, changes: Changes) -> float | None:
+        step = reduce(row.spec, row, slot, self.position, now)
         if row.timed:
-            _count(row, (arrival,), 1, changes)
+            count(row, (arrival,), 1, changes)
         if not step.fire and not step.drop:
-            row.slots[slot].append(arrival)
+            row.put(slot, arrival)
             return step.due
         return self._apply(row, step, (slot, arrival), now, changes)
 
-    def _touch(self, row: _Row, now: float, changes: Changes) -> float | None:
-        return self._apply(row, reduce(row.spec, row, None, self._position, now), None, now, changes)
+    def _touch(self, row: Row, now: float, changes: Changes) -> float | None:
+        return self._apply(row, reduce(row.spec, row, None, self.position, now), None, now, changes)
 
     def _apply(
-        self, row: _Row, step: Step, arrival: tuple[int, Arrival] | None, now: float, changes: Changes
+        self, row: Row, step: Step, arrival: tuple[int, Arrival] | None, now: float, changes: Changes
     ) -> float | None:
-        for slot, count in enumerate(step.drop):
-            for item in _take(row, slot, count):
+        for slot, number in enumerate(step.drop):
+            for item in row.take(slot, number, "expired"):
                 changes.expired += [(self.target, record, "join expired") for g in item.groups for record in g]
         if arrival is not None:
-            row.slots[arrival[0]].append(arrival[1])
+            row.put(arrival[0], arrival[1])
         due = step.due
         for counts in step.fire:
-            taken = [_take(row, slot, count) for slot, count in enumerate(counts)]
+            taken = [row.take(slot, number, "collected") for slot, number in enumerate(counts)]
             groups = merge(row.spec, taken)
             if row.timed:
-                _count(row, taken[0], -1, changes)
-            if row.stage + 1 == len(self._rows):
+                count(row, taken[0], -1, changes)
+            if row.stage + 1 == len(self.target.stages):
                 changes.fired.append(Fired(self.target, groups))
             else:
-                following = self._row(row.stage + 1, "")
-                later = self._feed(following, 0, Arrival(now, self._position, groups), now, changes)
+                following = self.row(row.stage + 1, "")
+                later = self._feed(following, 0, Arrival(now, self.position, groups), now, changes)
                 due = later if due is None else due if later is None else min(due, later)
-        self._tidy(row)
+        self.tidy(row)
         return due
 
-    def _tidy(self, row: _Row) -> None:
-        if not any(row.slots) and not row.counters:
-            self._rows[row.stage].pop(row.key, None)
 
-
-class Collectors:
-    """A collector per subscription and scope."""
-
-    def __init__(self) -> None:
-        """Start with none."""
-        self._by_place: dict[tuple[str, str], Collector] = {}
-
-    def __iter__(self) -> Iterator[Collector]:
-        """Give them as they are now, oldest first."""
-        return iter(list(self._by_place.values()))
-
-    def of(self, offer: Offer) -> Collector:
-        """Give the collector that an offer goes to."""
-        target = offer.target
-        scope = BOARD if target.board_wide else offer.record.run
-        found = self._by_place.get((target.subscription, scope))
-        if found is None:
-            found = self._by_place[target.subscription, scope] = Collector(target, scope)
-        return found
-
-    def forget(self, run: str) -> None:
-        """Drop a run's collectors."""
-        for place in [place for place in self._by_place if place[1] == run]:
-            del self._by_place[place]
-
-
-def _count(row: _Row, items: Iterable[Arrival], sign: int, changes: Changes) -> None:
+def count(row: Row, items: Iterable[Arrival], sign: int, changes: Changes) -> None:
+    """Count the items of timed batches for their runs."""
     if row.timed:
-        changes.timed += [(run, sign) for item in items for run in _runs(item)]
+        changes.timed += [(run, sign) for item in items for run in runs_of(item)]
 
 
-def _records(row: _Row) -> Iterator[Record]:
+def records_of(row: Row) -> Iterator[Record]:
+    """Give every record that a row holds."""
     return (record for queue in row.slots for item in queue for group in item.groups for record in group)
 
 
-def _runs(item: Arrival) -> set[str]:
+def runs_of(item: Arrival) -> set[str]:
+    """Give the runs that an item comes from."""
     return {record.run for group in item.groups for record in group}
 
 
-def _take(row: _Row, slot: int, count: int) -> list[Arrival]:
-    queue = row.slots[slot]
-    if count == len(queue):
-        row.slots[slot] = []
-        return queue
-    taken = queue[:count]
-    del queue[:count]
-    return taken
-
-
-def _describe(row: _Row, names: Sequence[str]) -> tuple[WaitReason, str, float | None]:
-    held = str(len(row.slots[0]))
-    match row.spec:
+def describe(
+    spec: Stage, queues: Sequence[Sequence[Arrival]], names: Sequence[str]
+) -> tuple[WaitReason, str, float | None]:
+    """Say why a row waits, what it holds, and when it is due."""
+    held = str(len(queues[0]))
+    match spec:
         case Gather(need=need, within=within, keyed=keyed):
-            counts = zip(names or map(str, range(len(need))), row.slots, need, strict=True)
+            counts = zip(names or map(str, range(len(need))), queues, need, strict=True)
             parts = ", ".join(f"{len(queue)} of {wanted} {name}" for name, queue, wanted in counts)
-            oldest = min(queue[0].at for queue in row.slots if queue)
+            oldest = min(queue[0].at for queue in queues if queue)
             due = None if within is None else oldest + within
             return ("join" if keyed else "gate"), f"holds {parts}", due
         case Batch(size=size, timeout=timeout):
-            due = None if timeout is None else row.slots[0][0].at + timeout
+            due = None if timeout is None else queues[0][0].at + timeout
             return "batch", f"holds {held} of {size or 'any number'}", due
         case Hold():
             return "when", f"holds {held} until its condition is true", None

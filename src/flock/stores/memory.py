@@ -25,7 +25,8 @@ from flock.ports import Clock, Types, never_waits
 from flock.stores.activations import Activations, unopened
 from flock.stores.admission import Admission
 from flock.stores.archive import Archive
-from flock.stores.collecting import Changes, Collector, Collectors
+from flock.stores.collecting import Changes
+from flock.stores.collectors import Collector, Collectors
 from flock.stores.log import Log
 from flock.stores.replays import Replays
 from flock.stores.runs import Runs

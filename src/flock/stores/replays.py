@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flock.model.ledger import Offer
 from flock.stores.activations import Activations
-from flock.stores.collecting import Collectors
+from flock.stores.collectors import Collectors
 from flock.stores.runs import Runs
 from flock.stores.timeline import Timeline
 

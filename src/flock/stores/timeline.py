@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from flock.model.artifact import Record
 from flock.model.events import Waiting
 from flock.model.ledger import Activation, Offer
-from flock.stores.collecting import Collector
+from flock.stores.collectors import Collector
 
 Entry = Activation | Offer | Collector
 

@@ -1,0 +1,104 @@
+"""Payloads and visibilities as text, for stores that keep."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from typing import Any, Final, NamedTuple
+
+from pydantic import BaseModel, RootModel, ValidationError
+from pydantic_core import from_json, to_json
+
+from flock.model.errors import PublishError, StoreError
+from flock.model.payload import Unreadable, declaration
+from flock.model.visibility import PUBLIC, Visibility, from_plain, to_plain
+from flock.ports import Types
+
+# A class whose aliases differ for reading and writing is kept by its fields' names; pydantic reads these from 2.11 on.
+_NAMES_TOO: Final[dict[str, Any]] = (
+    {"by_alias": True, "by_name": True}
+    if "by_name" in inspect.signature(BaseModel.model_validate_json).parameters
+    else {}
+)
+
+
+class Encoded(NamedTuple):
+    """A payload as a store keeps it: JSON text, and the version of the class that wrote it."""
+
+    payload: str
+    version: int
+
+
+def encode(snapshot: BaseModel) -> Encoded:
+    """Give a payload as text that reads back as the same; raises PublishError where it would not."""
+    cls = type(snapshot)
+    try:
+        text = cls.__pydantic_serializer__.to_json(snapshot, by_alias=True, round_trip=True, warnings=False).decode()
+        again = cls.__pydantic_validator__.validate_json(text, **_NAMES_TOO)
+    except Exception as error:
+        raise PublishError(f"{cls.__name__} can't be kept: {error}") from error
+    if again.__dict__ != snapshot.__dict__ or again.__pydantic_extra__ != snapshot.__pydantic_extra__:
+        raise PublishError(f"{cls.__name__} can't be kept: it would be read back as something else")
+    return Encoded(text, declaration(cls).version)
+
+
+def decode(name: str, version: int, payload: str, types: Types) -> BaseModel:
+    """Give a payload back; one that this program can't read is given as `Unreadable`, which says why."""
+    cls = types.find(name)
+    if cls is None:
+        return Unreadable(type=name, version=version, content=payload, reason=f"no class {name!r} is known here")
+    try:
+        return _read(cls, version, payload)
+    except Exception as error:  # noqa: BLE001 - the guard of validators and of `upgrade`: each becomes a reason
+        return Unreadable(type=name, version=version, content=payload, reason=_said(error))
+
+
+def _read(cls: type[BaseModel], version: int, payload: str) -> BaseModel:
+    own = declaration(cls)
+    if version > own.version:
+        raise ValueError(f"written by a newer version: {version}, while the class here has {own.version}")
+    if version < own.version and own.upgrade is not None:
+        data = own.upgrade(from_json(payload), version)
+        if not isinstance(data, dict) and not issubclass(cls, RootModel):
+            raise TypeError(f"upgrade gave no dict but {type(data).__name__}")
+        payload = to_json(data, inf_nan_mode="constants").decode()
+    read: BaseModel = cls.__pydantic_validator__.validate_json(payload, **_NAMES_TOO)
+    return read
+
+
+def _said(error: Exception) -> str:
+    """Say what is wrong, without the values: these may be private."""
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg']}" for each in found)
+    return f"{type(error).__name__}: {error}"
+
+
+def visibility_text(visibility: Visibility) -> str | None:
+    """Give a visibility as text, None for public; raises PublishError for a kind of the user's own."""
+    if visibility is PUBLIC:
+        return None
+    try:
+        return _visibility_text(visibility)
+    except TypeError:  # it can't be hashed, which each of the five can
+        return json.dumps(to_plain(visibility))
+
+
+def visibility_from(text: str | None) -> Visibility:
+    """Read what `visibility_text` gave; raises StoreError for any other text, so that nothing becomes public."""
+    return PUBLIC if text is None else _visibility_from(text)
+
+
+@functools.lru_cache(maxsize=4096, typed=True)
+def _visibility_text(visibility: Visibility) -> str | None:
+    data = to_plain(visibility)
+    return None if data == {"kind": "public"} else json.dumps(data, default=to_plain)
+
+
+@functools.lru_cache(maxsize=4096)
+def _visibility_from(text: str) -> Visibility:
+    try:
+        return from_plain(json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"this is no visibility as stores keep it: {error}") from error

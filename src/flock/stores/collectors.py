@@ -1,0 +1,157 @@
+"""The memory store's collectors: rows of lists."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from typing_extensions import override
+
+from flock.core.gates import Arrival, counters_of, slots_of
+from flock.model.artifact import Record
+from flock.model.collect import Stage
+from flock.model.events import Waiting
+from flock.model.ledger import BOARD, Offer, Target
+from flock.stores.collecting import Changes, Collecting, Row, count, describe, records_of, runs_of
+
+
+class ListRow(Row):
+    """One row of queues in memory."""
+
+    __slots__ = ("slots",)
+
+    def __init__(self, spec: Stage, stage: int, key: str) -> None:
+        """Start empty."""
+        super().__init__(spec, stage, key, [0] * counters_of(spec))
+        self.slots: list[list[Arrival]] = [[] for _ in range(slots_of(spec))]
+
+    @override
+    def put(self, slot: int, arrival: Arrival) -> None:
+        """Append."""
+        self.slots[slot].append(arrival)
+
+    @override
+    def take(self, slot: int, count: int, why: str) -> list[Arrival]:
+        """Cut off."""
+        queue = self.slots[slot]
+        if count == len(queue):
+            self.slots[slot] = []
+            return queue
+        taken = queue[:count]
+        del queue[:count]
+        return taken
+
+
+class Collector(Collecting):
+    """All that one subscription holds in one scope."""
+
+    __slots__ = ("_arrivals", "_rows")
+
+    def __init__(self, target: Target, scope: str) -> None:
+        """Start empty."""
+        super().__init__(target, scope)
+        self._rows: list[dict[str, ListRow]] = [{} for _ in target.stages]
+        self._arrivals: deque[tuple[Arrival, str, int]] = deque()  # of a windowed first stage, oldest first
+
+    @override
+    def row(self, stage: int, key: str) -> ListRow:
+        """Look it up."""
+        row = self._rows[stage].get(key)
+        if row is None:
+            row = self._rows[stage][key] = ListRow(self.target.stages[stage], stage, key)
+        return row
+
+    @override
+    def rows(self, key: str | None = None) -> Sequence[ListRow]:
+        """Look them up."""
+        if key is not None:
+            return [rows[key] for rows in self._rows if key in rows]
+        return [row for rows in self._rows for row in rows.values()]
+
+    @override
+    def tidy(self, row: Row) -> None:
+        """Drop it."""
+        if not any(row.slots) and not row.counters:
+            self._rows[row.stage].pop(row.key, None)
+
+    @override
+    def note(self, arrival: Arrival, key: str, slot: int) -> None:
+        """Append."""
+        self._arrivals.append((arrival, key, slot))
+
+    @override
+    def oldest(self) -> tuple[Row, Arrival] | None:
+        """Skip what has gone meanwhile."""
+        arrivals, rows = self._arrivals, self._rows[0]
+        while arrivals:
+            arrival, key, slot = arrivals[0]
+            row = rows.get(key)
+            if row is not None and row.slots[slot] and row.slots[slot][0] is arrival:
+                return row, arrival
+            arrivals.popleft()
+        return None
+
+    def withdraw(self, run: str, changes: Changes) -> list[Record]:
+        """Take out what a run put in; gives the records."""
+        gone: list[Record] = []
+        for row in self.rows():
+            for queue in row.slots:
+                mine = [item for item in queue if runs_of(item) == {run}]
+                gone += [record for item in mine for group in item.groups for record in group]
+                count(row, mine, -1, changes)
+                queue[:] = [item for item in queue if runs_of(item) != {run}]
+            self.tidy(row)
+        return gone
+
+    def records(self) -> Iterator[Record]:
+        """Give every record that is held."""
+        for row in self._held():
+            yield from records_of(row)
+
+    def count(self, run: str | None) -> int:
+        """Count the rows that hold something (of a run)."""
+        return sum(
+            run is None or self.scope == run or any(record.run == run for record in records_of(row))
+            for row in self._held()
+        )
+
+    def waiting(self, run: str | None) -> Iterator[Waiting]:
+        """Describe what waits here (of one run)."""
+        for row in self._held():
+            records = list(records_of(row))
+            if run is not None and not any(record.run == run for record in records):
+                continue
+            reason, detail, due = describe(row.spec, row.slots, self.target.slots)
+            yield Waiting(
+                reason=reason, agent=self.target.agent, run=self.scope or records[-1].run, detail=detail, due=due,
+                artifacts=tuple(record.id for record in records), subscription=self.target.subscription,
+            )  # fmt: skip
+
+    def _held(self) -> Iterator[ListRow]:
+        return (row for row in self.rows() if any(row.slots))
+
+
+class Collectors:
+    """A collector per subscription and scope."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._by_place: dict[tuple[str, str], Collector] = {}
+
+    def __iter__(self) -> Iterator[Collector]:
+        """Give them as they are now, oldest first."""
+        return iter(list(self._by_place.values()))
+
+    def of(self, offer: Offer) -> Collector:
+        """Give the collector that an offer goes to."""
+        target = offer.target
+        scope = BOARD if target.board_wide else offer.record.run
+        found = self._by_place.get((target.subscription, scope))
+        if found is None:
+            found = self._by_place[target.subscription, scope] = Collector(target, scope)
+        return found
+
+    def forget(self, run: str) -> None:
+        """Drop a run's collectors."""
+        for place in [place for place in self._by_place if place[1] == run]:
+            del self._by_place[place]
