@@ -19,6 +19,7 @@ from flock.model.evaluation import FAILURE
 from flock.model.events import Waiting
 from flock.model.history import WhyNot
 from flock.model.ledger import Activation, Fate, Offer, Pruned, Retention, StoreInfo
+from flock.model.payload import Unreadable
 from flock.ports import Clock, KeepingStore, Store
 
 _HELD = frozenset({"gate", "join", "batch", "when", "after"})
@@ -106,8 +107,11 @@ def refusal(agent: Agent, subscription: Subscription, record: Record) -> str | N
     """Say why a subscription does not match a record; None when it does."""
     if subscription.mode == "direct":
         return 'mode="direct": it runs only when it is invoked'
+    payload = record.snapshot
+    if isinstance(payload, Unreadable):
+        return f"this program can't read it: {payload.reason}"
     slots = [entry for entry in ways_into(agent, subscription) if entry.slot >= 0]
-    found = route(type(record.snapshot), slots).entries
+    found = route(type(payload), slots).entries
     if not found:
         wanted = " and ".join(kind.__name__ for kind in subscription.types)
         hint = ": a Failure goes only to those that name it" if record.type == FAILURE else ""
