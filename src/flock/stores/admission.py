@@ -11,7 +11,7 @@ from flock.stores.activations import Activations
 from flock.stores.log import Log
 from flock.stores.runs import Runs
 
-_LEFT_BY: dict[Outcome, Sequence[State]] = {
+LEFT_BY: dict[Outcome, Sequence[State]] = {
     "done": (State.DONE,),
     "failed": (State.FAILED,),
     "cancelled": (State.CANCELLED,),
@@ -54,7 +54,7 @@ class Admission:
     def repeated(self, lease: Lease, commit: Commit) -> Committed:
         """Give the answer that a commit had, when it was done before; raises Stale for a lease that was lost."""
         activation, settle = lease.activation, commit.settle
-        if settle is not None and activation.epoch == lease.epoch and activation.state in _LEFT_BY[settle.outcome]:
+        if settle is not None and activation.epoch == lease.epoch and activation.state in LEFT_BY[settle.outcome]:
             found = [self._log.get(record.id) for record in commit.records]
             stored = [record for record in found if record is not None]
             if len(stored) == len(found):

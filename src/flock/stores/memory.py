@@ -32,6 +32,18 @@ from flock.stores.replays import Replays
 from flock.stores.runs import Runs
 from flock.stores.timeline import Timeline
 
+OPTIONS = ("keep_runs",)
+
+
+def from_url(path: str, options: Mapping[str, str]) -> MemoryStore:
+    """Make the store of `memory://?keep_runs=n`; raises ValueError."""
+    keep = options.get("keep_runs")
+    if path:
+        raise ValueError("a memory store has no path")
+    if keep is not None and not keep.isdigit():
+        raise ValueError("keep_runs takes a count of zero or more")
+    return MemoryStore(keep_runs=None if keep is None else int(keep))
+
 
 class MemoryStore:
     """A store in memory. `keep_runs=n` forgets the artifacts of finished runs but the newest n."""

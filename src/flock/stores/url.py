@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs, urlsplit
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, cast
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from flock.model.errors import ConfigurationError
-from flock.stores.memory import MemoryStore
+from flock.ports import Store
+
+# A scheme's module is imported when a URL first names it: a board in memory needs no database.
+_SCHEMES: Final = {"memory": "flock.stores.memory", "sqlite": "flock.stores.sqlite.store"}
 
 
-def open_store(url: str) -> MemoryStore:
-    """Make the store that a URL names; raises ConfigurationError for unknown schemes and options."""
+class _Module(Protocol):
+    from_url: Callable[[str, Mapping[str, str]], Store]
+    OPTIONS: tuple[str, ...]
+
+
+def open_store(url: str) -> Store:
+    """Make the store that a URL names, and open nothing; raises ConfigurationError for what no store understands."""
     parts = urlsplit(url)
-    if parts.scheme != "memory":
-        message = f"no store for {url!r}: this version has 'memory://' and 'memory://?keep_runs=n'"
-        raise ConfigurationError(message)
-    options = parse_qs(parts.query, keep_blank_values=True)
-    keep = options.pop("keep_runs", None)
-    if options:
-        message = f"unknown option {', '.join(sorted(options))} in {url!r}; memory stores know keep_runs"
-        raise ConfigurationError(message)
-    if keep is None:
-        return MemoryStore()
-    if not keep[-1].isdigit():
-        message = f"keep_runs in {url!r} takes a count of zero or more"
-        raise ConfigurationError(message)
-    return MemoryStore(keep_runs=int(keep[-1]))
+    if parts.scheme not in _SCHEMES:
+        raise ConfigurationError(
+            f"no store for {url!r}: this version has 'memory://', 'memory://?keep_runs=n' and 'sqlite:///board.db'"
+        )
+    module = cast("_Module", importlib.import_module(_SCHEMES[parts.scheme]))
+    options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    unknown = sorted(options.keys() - set(module.OPTIONS))
+    if unknown:
+        known = ", ".join(module.OPTIONS)
+        raise ConfigurationError(f"unknown option {', '.join(unknown)} in {url!r}; {parts.scheme} stores know {known}")
+    try:
+        return module.from_url(unquote(parts.netloc + parts.path), options)
+    except ValueError as error:
+        raise ConfigurationError(f"{url!r}: {error}") from error

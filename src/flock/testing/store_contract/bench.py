@@ -50,9 +50,11 @@ class Bench:
         self.store = store
         self.clock = clock
         self._again = again
+        self._targets: list[Target] = []
 
     async def open(self) -> Committed:
         """Open the store."""
+        self.store.declare(self._targets)
         return await self.store.open(self.clock, TYPES)
 
     async def reopen(self) -> Committed:
@@ -71,7 +73,10 @@ class Bench:
 
     def target(self, agent: str, *stages: Stage, **parts: Any) -> Target:  # noqa: ANN401
         """Make the one subscription of an agent."""
-        return Target(subscription=f"{agent}/only", agent=agent, stages=stages, **parts)
+        target = Target(subscription=f"{agent}/only", agent=agent, stages=stages, **parts)
+        self._targets.append(target)
+        self.store.declare([target])
+        return target
 
     # ---- steps
 

@@ -167,24 +167,24 @@ async def a_partial_commit_sent_again_changes_nothing(bench: Bench) -> None:
 async def an_output_slot_is_written_once_whatever_the_attempt(bench: Bench) -> None:
     await bench.put(bench.target("agent"), "a")
     lease = await bench.one("agent")
-    await bench.commit(lease=lease, more=[bench.note("first", slot=0)])
+    await bench.commit(lease=lease, more=[bench.note("first", slot=0, activation_id=lease.activation.id)])
     await bench.settle(lease, Settle("retry", 1.0))
     await bench.wait(1.0)
     lease = await bench.one("agent")
-    record = bench.note("second", slot=0)
+    record = bench.note("second", slot=0, activation_id=lease.activation.id)
     answer = await bench.store.commit(
         Commit(records=[record], offers=[Offer(bench.target("next"), record)], lease=lease)
     )
     assert ids(answer.records) == ["first"]
     assert await bench.fired("next") == []
-    await bench.commit(lease=lease, more=[bench.note("third", slot=1)])
+    await bench.commit(lease=lease, more=[bench.note("third", slot=1, activation_id=lease.activation.id)])
     assert await bench.board() == ["a", "first", "third"]
 
 
 async def slots_of_different_activations_do_not_meet(bench: Bench) -> None:
     await bench.put(bench.target("agent"), "a", "b")
     for number, lease in enumerate(await bench.claim("agent")):
-        await bench.commit(lease=lease, more=[bench.note(f"out {number}", slot=0)])
+        await bench.commit(lease=lease, more=[bench.note(f"out {number}", slot=0, activation_id=lease.activation.id)])
     assert await bench.board() == ["a", "b", "out 0", "out 1"]
 
 

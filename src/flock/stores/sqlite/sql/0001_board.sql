@@ -5,6 +5,7 @@ CREATE TABLE board (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     sequence INTEGER NOT NULL DEFAULT 0,
     time REAL NOT NULL DEFAULT 0,
+    steps INTEGER NOT NULL DEFAULT 0, -- counts transactions: says whether one was committed whose answer was lost
     newest_failure INTEGER NOT NULL DEFAULT 0,
     artifacts INTEGER NOT NULL DEFAULT 0,
     open INTEGER NOT NULL DEFAULT 0,
@@ -155,6 +156,7 @@ CREATE TABLE held (
     parts TEXT NOT NULL,             -- JSON: groups of sequences
     run TEXT,                        -- NULL for several
     runs TEXT,                       -- JSON list when there are several
+    timed INTEGER NOT NULL,          -- 1 in a batch that has a timeout: such an item counts as work
     came INTEGER NOT NULL,
     gone INTEGER,
     why TEXT,                        -- collected, expired, withdrawn
@@ -173,3 +175,10 @@ CREATE TABLE worker (
     lease REAL NOT NULL,             -- seconds without a heartbeat after which its work is another's
     beat REAL NOT NULL
 );
+
+-- The agents that the processes have: what waits for any other is nobody's work now.
+CREATE TABLE served (
+    worker INTEGER NOT NULL,
+    agent TEXT NOT NULL,
+    PRIMARY KEY (agent, worker)
+) WITHOUT ROWID;

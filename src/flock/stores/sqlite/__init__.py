@@ -1,0 +1,1 @@
+"""The SQLite store: a board in one file that forgets nothing."""

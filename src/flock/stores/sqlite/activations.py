@@ -1,0 +1,312 @@
+"""Activations in the file: each one's life, from the match that started it to its end."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from flock.model.artifact import Record
+from flock.model.ledger import (
+    Activation,
+    Direct,
+    Lease,
+    Settle,
+    State,
+    Target,
+    Tick,
+    TimerState,
+    Trigger,
+    depth_after,
+)
+from flock.stores.archive import STATES
+from flock.stores.queues import urgency
+from flock.stores.sqlite.counting import Counting
+from flock.stores.sqlite.records import Records, Row, activation_row
+from flock.stores.sqlite.statements import SQL
+
+
+@dataclass(slots=True)
+class _Load:
+    """How many activations of an agent run, and how many wait for a place."""
+
+    running: int
+    waiting: int
+
+
+class Activations:
+    """What the steps of a writer do to activations; `fresh` ones get their row at the end of a step."""
+
+    def __init__(
+        self, db: sqlite3.Connection, records: Records, counting: Counting, new_id: Callable[[], str], poison: int
+    ) -> None:
+        """Work on one connection."""
+        self._db = db
+        self._records = records
+        self._counting = counting
+        self._new_id = new_id
+        self._poison = poison
+        self.worker = 0
+        self._fresh: list[Activation] = []
+        self._freed: dict[str, None] = {}
+        self._loads: dict[str, _Load] = {}
+        self._last = 0
+        self._suspect_runs = False
+
+    def load(self) -> None:
+        """Read anew what is remembered between steps."""
+        self._fresh.clear()
+        self._freed.clear()
+        self._loads.clear()
+        (self._last,) = self._db.execute(SQL["last_activation"]).fetchone()
+        self._suspect_runs = self._ask("suspect_runs")
+
+    # ---- beginnings
+
+    def start(
+        self,
+        target: Target,
+        inputs: tuple[Record, ...],
+        groups: tuple[tuple[Record, ...], ...] = (),
+        *,
+        id: str | None = None,
+        run: str | None = None,
+        trigger: Trigger = "artifact",
+    ) -> Activation:
+        """Make an activation ready, in the run of its newest input unless another is given."""
+        run = max(inputs, key=_sequence).run if run is None else run
+        runs = tuple(dict.fromkeys((run, *[record.run for record in inputs])))
+        self._last = number = self._last + 1
+        activation = Activation(
+            id=id or self._new_id(),
+            agent=target.agent,
+            subscription=target.subscription,
+            inputs=inputs,
+            run=run,
+            runs=runs,
+            priority=target.priority,
+            order=number,
+            trigger=trigger,
+            groups=groups,
+            is_batch=bool(groups),
+            ordinal=self._counting.start(runs, target.agent),
+            depth=depth_after(inputs),
+        )
+        self._fresh.append(activation)
+        return activation
+
+    def start_tick(self, tick: Tick) -> bool:
+        """Start a new firing of a schedule; False when it is skipped, because the one before is open."""
+        agent = tick.target.agent
+        state = TimerState(*(self._db.execute(SQL["timer"], (agent,)).fetchone() or (0, 0.0, 0)))
+        if tick.iteration <= state.iteration:
+            return True
+        fresh = any(each.trigger == "timer" and each.agent == agent for each in self._fresh)
+        runs = fresh or self._ask("timer_runs", agent)
+        self._db.execute(SQL["save_timer"], (agent, tick.iteration, tick.fire_time, state.skipped + runs))
+        if not runs:
+            started = self.start(tick.target, (), run=tick.run, trigger="timer")
+            started.fire_time, started.iteration = tick.fire_time, tick.iteration
+        return not runs
+
+    def start_direct(self, direct: Direct, inputs: tuple[Record, ...]) -> None:
+        """Start an activation that its caller waits for, once."""
+        if self.find(direct.id) is None:
+            started = self.start(direct.target, inputs, id=direct.id, run=direct.run, trigger="direct")
+            started.trace_context = direct.trace_context
+
+    # ---- ends
+
+    def holds(self, lease: Lease) -> bool:
+        """Say whether a lease is still its worker's."""
+        epoch, state, _ = self._fence(lease)
+        return epoch == lease.epoch and state == State.RUNNING.value
+
+    def state_after(self, lease: Lease) -> tuple[int, State]:
+        """Give the epoch and state of an activation that a lease was for."""
+        epoch, state, _ = self._fence(lease)
+        return epoch, State(state)
+
+    def settle(self, lease: Lease, settle: Settle, now: float) -> tuple[bool, float | None]:
+        """End an attempt that holds its lease.
+
+        Says whether it was the last activation in a run of its, and when it is tried again.
+        """
+        activation, outcome = lease.activation, settle.outcome
+        _, _, crashes = self._fence(lease)
+        self._leave(activation.agent, suspect=crashes > 0)
+        if outcome in STATES:
+            row = (STATES[outcome].value, settle.error, self._counting.sequence, activation.order)
+            self._db.execute(SQL["end_activation"], row)
+            return self._counting.end(activation.runs, outcome), None
+        due, deferred = now + settle.delay, outcome == "defer"
+        self._db.execute(
+            SQL["delay_activation"], (settle.error, due, lease.attempt - deferred, deferred, activation.order)
+        )
+        return False, due
+
+    def give_back(self, lease: Lease) -> None:
+        """Make a running activation ready again; the attempt is not counted."""
+        if self.holds(lease):
+            self._put_back(lease.activation)
+
+    def recover(self) -> None:
+        """Make ready again what this worker ran on a loop that is gone."""
+        for row in self._db.execute(SQL["running_of_worker"], (self.worker,)).fetchall():
+            self._put_back(self._records.activation(row))
+
+    def _put_back(self, activation: Activation) -> None:
+        self._db.execute(SQL["give_back"], (activation.order,))
+        load = self._load(activation.agent)
+        load.running -= 1
+        load.waiting += 1
+        self._suspect_runs = self._ask("suspect_runs")
+        activation.state = State.READY
+        activation.epoch += 1
+        activation.attempt -= 1
+
+    def cancel(self, activations: Iterable[Activation]) -> None:
+        """End activations as they stand; whoever runs one has lost it."""
+        for each in activations:
+            load = self._load(each.agent)
+            if each.state is State.RUNNING:
+                self._leave(each.agent, suspect=self._suspect_runs)
+            elif each.state is State.READY:
+                load.waiting -= 1
+            self._db.execute(SQL["cancel_activation"], (self._counting.sequence, each.order))
+            self._counting.end(each.runs, "cancelled")
+
+    def wake(self, number: int, agent: str) -> None:
+        """Make a delayed activation ready."""
+        load = self._load(agent)
+        self._db.execute(SQL["wake_activation"], (number,))
+        load.waiting += 1
+        self._freed[agent] = None
+
+    def retry(self, activation: Activation) -> None:
+        """Make a failed activation ready, as if it had never been tried."""
+        load = self._load(activation.agent)
+        self._db.execute(SQL["retry"], (activation.order,))
+        self._counting.restart(activation.runs)
+        load.waiting += 1
+
+    def _leave(self, agent: str, *, suspect: bool) -> None:
+        """Count an activation as running no longer; one after a crash lets the next of its kind run."""
+        load = self._load(agent)
+        load.running -= 1
+        if load.waiting:
+            self._freed[agent] = None
+        if suspect:
+            self._suspect_runs = False
+            self._freed.update((name, None) for (name,) in self._db.execute(SQL["suspects_waiting"]))
+
+    # ---- leases
+
+    def settle_down(self, limits: Mapping[str, int] | None) -> list[Lease]:
+        """End a step: write what it started, and lease that and what it made room for, as far as the limits allow."""
+        limits = {} if limits is None else limits
+        leases: list[Lease] = []
+        if self._fresh:
+            self._admit(limits, leases)
+        for agent in self._freed:
+            leases += self._lease_up_to(agent, limits.get(agent, 0))
+        self._freed.clear()
+        leases.sort(key=_urgency_of)
+        return leases
+
+    def claim(self, limits: Mapping[str, int], most: int) -> list[Lease]:
+        """Lease what is ready of these agents, the most urgent first."""
+        ready: list[Activation] = []
+        for agent, limit in limits.items():
+            ready += self._ready(agent, min(limit - self._load(agent).running, most))
+        ready.sort(key=urgency)
+        return [self._lease(each) for each in self._one_suspect(ready[:most])]
+
+    def _admit(self, limits: Mapping[str, int], leases: list[Lease]) -> None:
+        """Lease the fresh ones that need not wait, the most urgent first, and let the others wait."""
+        self._fresh.sort(key=urgency)
+        for activation in self._fresh:
+            load = self._load(activation.agent)
+            if not load.waiting and load.running < limits.get(activation.agent, 0):
+                load.running += 1
+                activation.state, activation.epoch, activation.attempt = State.RUNNING, 1, 1
+                leases.append(Lease(activation, 1, 1))
+            else:
+                load.waiting += 1
+                self._freed[activation.agent] = None
+        made = self._counting.sequence
+        self._db.executemany(SQL["add_activation"], [activation_row(each, self.worker, made) for each in self._fresh])
+        self._db.executemany(
+            SQL["add_input"], [(record.sequence, each.order) for each in self._fresh for record in each.inputs]
+        )
+        self._fresh.clear()
+
+    def _lease_up_to(self, agent: str, limit: int) -> list[Lease]:
+        return [self._lease(each) for each in self._one_suspect(self._ready(agent, limit - self._load(agent).running))]
+
+    def _ready(self, agent: str, most: int) -> list[Activation]:
+        load = self._load(agent)
+        if most <= 0 or not load.waiting:
+            return []
+        rows: list[Row] = self._db.execute(SQL["ready_of_agent"], (agent, not self._suspect_runs, most)).fetchall()
+        return [self._records.activation(row, poison=self._poison) for row in rows]
+
+    def _one_suspect(self, ready: Sequence[Activation]) -> list[Activation]:
+        """Leave out all but one of those that ran when a process died: they are tried one at a time."""
+        chosen: list[Activation] = []
+        for each in ready:
+            _, _, crashes = self._db.execute(SQL["fence"], (each.order,)).fetchone() if each.attempt else (0, "", 0)
+            if crashes and self._suspect_runs:
+                continue
+            self._suspect_runs = self._suspect_runs or crashes > 0
+            chosen.append(each)
+        return chosen
+
+    def _lease(self, activation: Activation) -> Lease:
+        self._db.execute(SQL["lease_activation"], (self.worker, activation.order))
+        load = self._load(activation.agent)
+        load.running += 1
+        load.waiting -= 1
+        activation.state = State.RUNNING
+        activation.epoch += 1
+        activation.attempt += 1
+        return Lease(activation, activation.epoch, activation.attempt)
+
+    # ---- looks
+
+    def find(self, id: str) -> Activation | None:
+        """Look an activation up."""
+        row = self._db.execute(SQL["activation"], (id,)).fetchone()
+        return None if row is None else self._records.activation(row)
+
+    def open(self, *, run: str | None = None, id: str | None = None) -> list[Activation]:
+        """Give the open activations of a run, or the one of this id, oldest first."""
+        if run is not None:
+            rows = self._db.execute(SQL["open_activations_of_run"], (run,)).fetchall()
+        else:
+            rows = self._db.execute(SQL["open_activations"], (id, id)).fetchall()
+        return [self._records.activation(row) for row in rows]
+
+    def _fence(self, lease: Lease) -> tuple[int, str, int]:
+        found: tuple[int, str, int] | None = self._db.execute(SQL["fence"], (lease.activation.order,)).fetchone()
+        return (-1, State.CANCELLED.value, 0) if found is None else found
+
+    def _load(self, agent: str) -> _Load:
+        load = self._loads.get(agent)
+        if load is None:
+            (running,) = self._db.execute(SQL["count_running"], (agent,)).fetchone()
+            (waiting,) = self._db.execute(SQL["count_ready"], (agent,)).fetchone()
+            load = self._loads[agent] = _Load(running, waiting)
+        return load
+
+    def _ask(self, name: str, *parameters: object) -> bool:
+        (answer,) = self._db.execute(SQL[name], parameters).fetchone()
+        return bool(answer)
+
+
+def _sequence(record: Record) -> int:
+    return record.sequence
+
+
+def _urgency_of(lease: Lease) -> tuple[int, int]:
+    return urgency(lease.activation)

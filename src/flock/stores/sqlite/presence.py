@@ -1,0 +1,93 @@
+"""Processes on one file: each holds a lock that ends with it, and a socket by which others wake it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+from flock.model.errors import StoreError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - elsewhere than on POSIX leases alone say who is gone
+    fcntl = None  # type: ignore[assignment]
+
+
+class Presence:
+    """That this process is there, until it ends or leaves."""
+
+    def __init__(self, board: Path, token: str) -> None:
+        """Take the lock, and listen."""
+        self._board = board
+        self.token = token
+        self._lock = os.open(_lock_of(board, token), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if fcntl is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.socket = _listen(_socket_of(board, token))
+
+    def leave(self) -> None:
+        """Give up the lock and the socket."""
+        clean(self._board, self.token)
+        os.close(self._lock)
+        if self.socket is not None:
+            self.socket.close()
+
+
+def is_gone(board: Path, token: str) -> bool | None:
+    """Say whether the process of a token has ended; None where that can't be told."""
+    if fcntl is None:
+        return None
+    try:
+        found = os.open(_lock_of(board, token), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise StoreError(f"the lock of another process can't be read: {error}") from error
+    try:
+        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(found)
+    return True
+
+
+def clean(board: Path, token: str) -> None:
+    """Remove what a process has left beside the file."""
+    for path in (_lock_of(board, token), _socket_of(board, token)):
+        path.unlink(missing_ok=True)
+
+
+def wake(board: Path, tokens: Iterable[str], sender: socket.socket | None) -> None:
+    """Hint to other processes that something has changed; a hint that can't be delivered is lost."""
+    if sender is None:
+        return
+    for token in tokens:
+        try:
+            sender.sendto(b"\0", str(_socket_of(board, token)))
+        except OSError:
+            continue  # it is gone, or has hints enough
+
+
+def _listen(path: Path) -> socket.socket | None:
+    """Give a socket for hints; None where there can't be one, and others' work is seen a little later."""
+    try:
+        found = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    except (AttributeError, OSError):
+        return None
+    try:
+        found.bind(str(path))
+    except OSError:  # the path is too long, or the file system has none
+        found.close()
+        return None
+    return found
+
+
+def _lock_of(board: Path, token: str) -> Path:
+    return board.with_name(f"{board.name}-{token}.lock")
+
+
+def _socket_of(board: Path, token: str) -> Path:
+    return board.with_name(f"{board.name}-{token}.wake")

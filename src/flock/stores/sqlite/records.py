@@ -1,0 +1,157 @@
+"""Artifacts and activations as rows."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from flock.model.artifact import Record
+from flock.model.ledger import Activation, State
+from flock.model.payload import Unreadable
+from flock.ports import Types
+from flock.stores.codec import Encoded, decode, visibility_from, visibility_text
+from flock.stores.sqlite.statements import SQL
+
+Row = tuple[Any, ...]  # what sqlite3 gives
+_PRUNED = "it was pruned: only its place in the lineage is kept"
+
+
+class Records:
+    """Reads artifacts on one connection; `known` holds those that a step has made or met, by sequence."""
+
+    def __init__(self, db: sqlite3.Connection, types: Types) -> None:
+        """Find payload classes among these."""
+        self._db = db
+        self._types = types
+        self.known: dict[int, Record] = {}
+
+    def of(self, rows: Iterable[Row]) -> list[Record]:
+        """Make records of rows."""
+        return [self._record(row) for row in rows]
+
+    def by_sequence(self, sequences: Sequence[int]) -> list[Record]:
+        """Give the records at these positions, in the order given."""
+        known = self.known
+        missing = [sequence for sequence in sequences if sequence not in known]
+        if missing:
+            for record in self.of(self._db.execute(SQL["artifacts_by_sequence"], (json.dumps(missing),))):
+                known[record.sequence] = record
+        return [known[sequence] for sequence in sequences if sequence in known]
+
+    def by_id(self, ids: Sequence[str]) -> list[Record]:
+        """Give the records of these ids that exist, in the order given."""
+        found = {record.id: record for record in self.of(self._db.execute(SQL["artifacts_by_id"], (json.dumps(ids),)))}
+        return [found[each] for each in ids if each in found]
+
+    def activation(self, row: Row, *, poison: int = 0) -> Activation:
+        """Make an activation of its row; `poison` crashes, and inputs that can't be read, are an obstacle."""
+        (
+            number, id, agent, subscription, run, runs, priority, cause, inputs, ordinal, depth, state, epoch, attempt,
+            deferrals, crashes, due, fire_time, iteration, trace_context, error, *_,
+        ) = row  # fmt: skip
+        parts = json.loads(inputs)
+        is_batch = bool(parts) and isinstance(parts[0], list)
+        sequences = [sequence for part in parts for sequence in part] if is_batch else parts
+        records = self.by_sequence(sequences)
+        groups: tuple[tuple[Record, ...], ...] = ()
+        if is_batch:
+            groups = tuple([tuple(self.by_sequence(part)) for part in parts])
+            if all(len(part) == 1 for part in parts):
+                records.sort(key=_sequence)
+        return Activation(
+            id=id,
+            agent=agent,
+            subscription=subscription,
+            inputs=tuple(records),
+            run=run,
+            runs=(run,) if runs is None else tuple(json.loads(runs)),
+            priority=priority,
+            order=number,
+            trigger=cause,
+            groups=groups,
+            is_batch=is_batch,
+            ordinal=ordinal,
+            depth=depth,
+            state=State(state),
+            epoch=epoch,
+            attempt=attempt,
+            deferrals=deferrals,
+            due=due,
+            fire_time=fire_time,
+            iteration=iteration,
+            trace_context=trace_context,
+            error=error,
+            obstacle=_obstacle(records, crashes, poison),
+        )
+
+    def _record(self, row: Row) -> Record:
+        (
+            sequence, id, run, type, version, payload, created, produced_by, partition_key, tags, visibility, parents,
+            activation, slot, trace_context, depth, *_,
+        ) = row  # fmt: skip
+        if payload is None:
+            snapshot: BaseModel = Unreadable(type=type, version=version, content="", reason=_PRUNED)
+        else:
+            snapshot = decode(type, version, payload, self._types)
+        return Record(
+            id=id,
+            type=type,
+            snapshot=snapshot,
+            run=run,
+            created=created,
+            produced_by=produced_by,
+            partition_key=partition_key,
+            tags=_NO_TAGS if tags is None else frozenset(json.loads(tags)),
+            visibility=visibility_from(visibility),
+            parents=() if parents is None else tuple(json.loads(parents)),
+            activation_id=activation,
+            trace_context=trace_context,
+            depth=depth,
+            slot=slot,
+            sequence=sequence,
+        )
+
+
+_NO_TAGS: frozenset[str] = frozenset()
+
+
+def _obstacle(inputs: Iterable[Record], crashes: int, poison: int) -> str | None:
+    if poison and crashes >= poison:
+        return f"its process has died {crashes} times in a row while it ran"
+    for record in inputs:
+        if isinstance(record.snapshot, Unreadable):
+            return f"its input {record.id} ({record.type}) can't be loaded: {record.snapshot.reason}"
+    return None
+
+
+def artifact_row(record: Record, encoded: Encoded) -> Row:
+    """Give the row of a record that has its sequence."""
+    return (
+        record.sequence, record.id, record.run, record.type, encoded.version, encoded.payload, record.created,
+        record.produced_by, record.partition_key, json.dumps(sorted(record.tags)) if record.tags else None,
+        visibility_text(record.visibility), json.dumps(record.parents) if record.parents else None,
+        record.activation_id, record.slot, record.trace_context, record.depth,
+    )  # fmt: skip
+
+
+def activation_row(activation: Activation, worker: int, made: int) -> Row:
+    """Give the row of a new activation."""
+    groups = activation.groups
+    grouped = [[record.sequence for record in group] for group in groups]
+    inputs: Sequence[object] = grouped or [record.sequence for record in activation.inputs]
+    leased = activation.state is State.RUNNING
+    return (
+        activation.order, activation.id, activation.agent, activation.subscription, activation.run,
+        json.dumps(activation.runs) if len(activation.runs) > 1 else None, activation.priority, activation.trigger,
+        json.dumps(inputs), activation.ordinal, activation.depth, activation.state.value, activation.epoch,
+        activation.attempt, activation.fire_time, activation.iteration, activation.trace_context,
+        worker if leased else None, made,
+    )  # fmt: skip
+
+
+def _sequence(record: Record) -> int:
+    return record.sequence

@@ -1,0 +1,325 @@
+-- Every statement of the store, by name.
+
+-- name: board
+SELECT sequence, newest_failure, artifacts, open, timed, done, failed, cancelled, time, steps FROM board
+
+-- name: save_board
+UPDATE board SET sequence = ?, newest_failure = ?, artifacts = ?, open = ?, timed = ?, done = ?, failed = ?,
+    cancelled = ?, time = ?, steps = ?
+
+-- name: run
+SELECT name, artifacts, open, timed, done, failed, cancelled, ordinals, withdrawn, first, quiet FROM run WHERE name = ?
+
+-- name: save_run
+INSERT INTO run (name, artifacts, open, timed, done, failed, cancelled, ordinals, withdrawn, first, quiet)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET artifacts = excluded.artifacts, open = excluded.open, timed = excluded.timed,
+    done = excluded.done, failed = excluded.failed, cancelled = excluded.cancelled, ordinals = excluded.ordinals,
+    withdrawn = excluded.withdrawn, quiet = excluded.quiet
+
+-- name: any_withdrawn
+SELECT EXISTS (SELECT 1 FROM run WHERE withdrawn IS NOT NULL)
+
+-- name: run_names
+SELECT name FROM run WHERE artifacts > 0 ORDER BY first
+
+-- name: add_artifact
+INSERT INTO artifact (sequence, id, run, type, version, payload, created, produced_by, partition_key, tags, visibility,
+    parents, activation, slot, trace_context, depth)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: add_parent
+INSERT OR IGNORE INTO parent (id, child) VALUES (?, ?)
+
+-- name: artifact_sequence
+SELECT sequence FROM artifact WHERE id = ?
+
+-- name: artifacts_by_id
+SELECT * FROM artifact WHERE id IN (SELECT value FROM json_each(?))
+
+-- name: artifacts_by_sequence
+SELECT * FROM artifact WHERE sequence IN (SELECT value FROM json_each(?))
+
+-- name: artifact_in_slot
+SELECT * FROM artifact WHERE activation = ? AND slot = ?
+
+-- name: follow
+SELECT * FROM artifact WHERE sequence > ? AND payload IS NOT NULL ORDER BY sequence LIMIT ?
+
+-- name: children
+SELECT * FROM artifact WHERE sequence IN
+    (SELECT child FROM parent WHERE id IN (SELECT value FROM json_each(?)))
+ORDER BY sequence
+
+-- name: kinds
+WITH RECURSIVE kind (name) AS (
+    SELECT min(type) FROM artifact
+    UNION ALL
+    SELECT (SELECT min(type) FROM artifact WHERE type > kind.name) FROM kind WHERE kind.name IS NOT NULL
+)
+SELECT name FROM kind WHERE name IS NOT NULL
+
+-- name: last_activation
+SELECT coalesce(max(number), 0) FROM activation
+
+-- name: add_activation
+INSERT INTO activation (number, id, agent, subscription, run, runs, priority, cause, inputs, ordinal, depth, state,
+    epoch, attempt, deferrals, crashes, fire_time, iteration, trace_context, worker, made)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?)
+
+-- name: add_input
+INSERT OR IGNORE INTO input (artifact, activation) VALUES (?, ?)
+
+-- name: fence
+SELECT epoch, state, crashes FROM activation WHERE number = ?
+
+-- name: activation
+SELECT * FROM activation WHERE id = ?
+
+-- name: end_activation
+UPDATE activation SET state = ?, error = ?, ended = ?, worker = NULL, due = NULL, crashes = 0 WHERE number = ?
+
+-- name: cancel_activation
+UPDATE activation SET state = 'cancelled', epoch = epoch + 1, ended = ?, worker = NULL, due = NULL WHERE number = ?
+
+-- name: delay_activation
+UPDATE activation SET state = 'delayed', error = ?, due = ?, attempt = ?, deferrals = deferrals + ?, worker = NULL,
+    crashes = 0
+WHERE number = ?
+
+-- name: wake_activation
+UPDATE activation SET state = 'ready', due = NULL WHERE number = ?
+
+-- name: lease_activation
+UPDATE activation SET state = 'running', epoch = epoch + 1, attempt = attempt + 1, worker = ? WHERE number = ?
+
+-- name: give_back
+UPDATE activation SET state = 'ready', epoch = epoch + 1, attempt = attempt - 1, worker = NULL WHERE number = ?
+
+-- name: ready_of_agent
+SELECT * FROM activation WHERE state = 'ready' AND agent = ? AND (crashes = 0 OR ?)
+ORDER BY priority DESC, number LIMIT ?
+
+-- name: count_running
+SELECT count(*) FROM activation WHERE state = 'running' AND agent = ?
+
+-- name: count_ready
+SELECT count(*) FROM activation WHERE state = 'ready' AND agent = ?
+
+-- name: suspect_runs
+SELECT EXISTS (SELECT 1 FROM activation WHERE state = 'running' AND crashes > 0 AND ended IS NULL)
+
+-- name: suspects_waiting
+SELECT DISTINCT agent FROM activation WHERE state = 'ready' AND crashes > 0 AND ended IS NULL
+
+-- name: runs_here
+SELECT EXISTS (SELECT 1 FROM activation WHERE state = 'running' AND worker = ? AND ended IS NULL)
+
+-- name: running_of_worker
+SELECT * FROM activation WHERE state = 'running' AND worker = ? AND ended IS NULL
+
+-- name: delayed_activations
+SELECT number, due, agent FROM activation WHERE state = 'delayed' AND due <= ? ORDER BY due, number LIMIT ?
+
+-- name: open_activations
+SELECT * FROM activation WHERE ended IS NULL AND (? IS NULL OR id = ?) ORDER BY number
+
+-- name: open_activations_of_run
+SELECT * FROM activation WHERE ended IS NULL AND (run = ?1 OR (runs IS NOT NULL AND ?1 IN
+    (SELECT value FROM json_each(runs)))) ORDER BY number
+
+-- name: count_states
+SELECT state, count(*) FROM activation WHERE ended IS NULL GROUP BY state
+
+-- name: count_states_of_run
+SELECT state, count(*) FROM activation WHERE number IN (
+    SELECT number FROM activation WHERE ended IS NULL AND run = ?1
+    UNION
+    SELECT number FROM activation WHERE ended IS NULL AND runs IS NOT NULL AND ?1 IN
+        (SELECT value FROM json_each(runs))) GROUP BY state
+
+-- name: timer_runs
+SELECT EXISTS (SELECT 1 FROM activation WHERE ended IS NULL AND cause = 'timer' AND agent = ?)
+
+-- name: timer
+SELECT iteration, fire_time, skipped FROM timer WHERE agent = ?
+
+-- name: save_timer
+INSERT INTO timer (agent, iteration, fire_time, skipped) VALUES (?, ?, ?, ?)
+ON CONFLICT (agent) DO UPDATE SET iteration = excluded.iteration, fire_time = excluded.fire_time,
+    skipped = excluded.skipped
+
+-- name: timers
+SELECT agent, iteration, fire_time, skipped FROM timer
+
+-- name: consumptions
+SELECT agent, id, state FROM activation WHERE number IN (SELECT activation FROM input WHERE artifact = ?)
+ORDER BY number
+
+-- name: delay_offer
+INSERT INTO delayed (due, subscription, agent, artifact, run, slot, key, came) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: delayed_offers
+SELECT number, due, subscription, artifact, slot, key FROM delayed
+WHERE gone IS NULL AND due <= ? AND subscription IN (SELECT subscription FROM temp.declared)
+ORDER BY due, number LIMIT ?
+
+-- name: end_delayed
+UPDATE delayed SET gone = ?, why = ? WHERE number = ?
+
+-- name: delayed_of_run
+SELECT number, artifact FROM delayed WHERE gone IS NULL AND run = ? ORDER BY due, number
+
+-- name: delayed_waiting
+SELECT delayed.due, delayed.agent, delayed.run, artifact.id FROM delayed
+JOIN artifact ON artifact.sequence = delayed.artifact
+WHERE gone IS NULL AND (? IS NULL OR delayed.run = ?) ORDER BY delayed.due, delayed.number
+
+-- name: count_delayed
+SELECT count(*) FROM delayed WHERE gone IS NULL AND (? IS NULL OR run = ?)
+
+-- name: collector
+SELECT number, position, due FROM collector WHERE subscription = ? AND scope = ?
+
+-- name: add_collector
+INSERT INTO collector (subscription, agent, scope, position) VALUES (?, ?, ?, 0)
+
+-- name: save_collector
+UPDATE collector SET position = ?, due = ? WHERE number = ?
+
+-- name: collectors_due
+SELECT number, subscription, scope, position, due FROM collector
+WHERE due <= ? AND subscription IN (SELECT subscription FROM temp.declared) ORDER BY due, number LIMIT ?
+
+-- name: collectors_holding
+SELECT number, subscription, scope, position, due FROM collector
+WHERE subscription IN (SELECT subscription FROM temp.declared) AND number IN (
+    SELECT collector FROM held WHERE gone IS NULL AND slot >= 0 AND (?1 IS NULL OR run = ?1 OR (runs IS NOT NULL AND
+        ?1 IN (SELECT value FROM json_each(runs))))) ORDER BY number
+
+-- name: shelf
+SELECT lengths, counters FROM shelf WHERE collector = ? AND stage = ? AND key = ?
+
+-- name: shelves
+SELECT stage, key FROM shelf WHERE collector = ? ORDER BY stage, key
+
+-- name: shelves_of_key
+SELECT stage, key FROM shelf WHERE collector = ? AND key = ? ORDER BY stage
+
+-- name: save_shelf
+INSERT INTO shelf (collector, stage, key, lengths, counters) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (collector, stage, key) DO UPDATE SET lengths = excluded.lengths, counters = excluded.counters
+
+-- name: drop_shelf
+DELETE FROM shelf WHERE collector = ? AND stage = ? AND key = ?
+
+-- name: hold
+INSERT INTO held (collector, stage, key, slot, position, arrived, artifact, parts, run, runs, timed, came)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: count_up
+INSERT INTO held (collector, stage, key, slot, position, arrived, artifact, parts, run, timed, came, gone, why, left_at)
+VALUES (?1, ?2, '', ?3, 0, ?4, ?5, '[]', ?6, 0, ?7, ?7, 'counted', ?4)
+
+-- name: head
+SELECT number, position, arrived, parts FROM held
+WHERE collector = ? AND stage = ? AND key = ? AND slot = ? AND gone IS NULL ORDER BY number LIMIT ?
+
+-- name: oldest
+SELECT number, position, arrived, parts, key FROM held
+WHERE collector = ? AND stage = 0 AND gone IS NULL ORDER BY number LIMIT 1
+
+-- name: let_go
+UPDATE held SET gone = ?, why = ?, left_at = ? WHERE number = ?
+
+-- name: held_of_run
+SELECT number, collector, stage, key, slot, parts, timed FROM held
+WHERE gone IS NULL AND run = ? ORDER BY collector, stage, key, slot, number
+
+-- name: held_waiting
+SELECT collector.number, subscription, collector.agent, scope, stage, key, slot, held.position, arrived, parts, runs
+FROM held JOIN collector ON collector.number = held.collector
+WHERE held.gone IS NULL AND (?1 IS NULL OR (held.collector, held.stage, held.key) IN (
+    SELECT collector, stage, key FROM held WHERE gone IS NULL AND (run = ?1 OR (runs IS NOT NULL AND
+        ?1 IN (SELECT value FROM json_each(runs))))))
+ORDER BY collector.number, stage, key, slot, held.number
+
+-- name: count_held
+SELECT count(*) FROM (SELECT DISTINCT collector, stage, key FROM held
+WHERE gone IS NULL AND (?1 IS NULL OR run = ?1 OR (runs IS NOT NULL AND ?1 IN (SELECT value FROM json_each(runs)))))
+
+-- name: had
+SELECT EXISTS (SELECT 1 FROM input JOIN activation ON activation.number = input.activation
+        WHERE input.artifact = ?1 AND activation.subscription = ?2)
+    OR EXISTS (SELECT 1 FROM held JOIN collector ON collector.number = held.collector
+        WHERE held.artifact = ?1 AND collector.subscription = ?2)
+    OR EXISTS (SELECT 1 FROM delayed WHERE artifact = ?1 AND subscription = ?2)
+
+-- name: next_due
+SELECT min(due) FROM (
+    SELECT min(due) AS due FROM activation WHERE state = 'delayed'
+    UNION ALL
+    SELECT min(due) FROM collector
+    WHERE due IS NOT NULL AND subscription IN (SELECT subscription FROM temp.declared)
+    UNION ALL
+    SELECT min(due) FROM delayed
+    WHERE gone IS NULL AND subscription IN (SELECT subscription FROM temp.declared)
+)
+
+-- name: declare
+INSERT OR REPLACE INTO temp.declared (subscription) VALUES (?)
+
+-- name: add_worker
+INSERT INTO worker (token, pid, lease, beat) VALUES (?, ?, ?, ?)
+
+-- name: beat
+UPDATE worker SET beat = ? WHERE number = ?
+
+-- name: workers
+SELECT number, token, lease, beat FROM worker WHERE number <> ?
+
+-- name: drop_worker
+DELETE FROM worker WHERE number = ?
+
+-- name: serve
+INSERT OR IGNORE INTO served (worker, agent) VALUES (?, ?)
+
+-- name: unserve
+DELETE FROM served WHERE worker = ?
+
+-- name: agents_waited_for
+WITH RECURSIVE name (agent) AS (
+    SELECT min(agent) FROM activation WHERE state = 'ready'
+    UNION ALL
+    SELECT (SELECT min(agent) FROM activation WHERE state = 'ready' AND agent > name.agent) FROM name
+    WHERE name.agent IS NOT NULL
+)
+SELECT agent FROM name WHERE agent IS NOT NULL AND agent NOT IN (SELECT agent FROM served)
+UNION
+SELECT agent FROM collector WHERE due IS NOT NULL AND agent NOT IN (SELECT agent FROM served)
+
+-- name: unserved_work
+SELECT (SELECT count(*) FROM activation WHERE state = 'ready' AND agent IN (SELECT value FROM json_each(?1))
+        AND (?2 IS NULL OR run = ?2 OR (runs IS NOT NULL AND ?2 IN (SELECT value FROM json_each(runs)))))
+    + (SELECT count(*) FROM held JOIN collector ON collector.number = held.collector
+        WHERE held.gone IS NULL AND held.timed AND collector.agent IN (SELECT value FROM json_each(?1))
+        AND (?2 IS NULL OR held.run = ?2))
+
+-- name: crashed
+UPDATE activation SET state = 'ready', epoch = epoch + 1, worker = NULL, crashes = crashes + 1
+WHERE state = 'running' AND worker = ? AND ended IS NULL
+
+-- name: overdue
+UPDATE activation SET state = 'ready', epoch = epoch + 1, worker = NULL
+WHERE state = 'running' AND worker = ? AND ended IS NULL
+
+-- name: orphans
+UPDATE activation SET state = 'ready', epoch = epoch + 1, worker = NULL, crashes = crashes + 1
+WHERE state = 'running' AND ended IS NULL AND worker NOT IN (SELECT number FROM worker)
+
+-- name: failures
+SELECT * FROM activation WHERE state = 'failed' AND (? IS NULL OR run = ?) ORDER BY number
+
+-- name: retry
+UPDATE activation SET state = 'ready', epoch = epoch + 1, attempt = 0, deferrals = 0, crashes = 0, error = NULL,
+    ended = NULL WHERE number = ?

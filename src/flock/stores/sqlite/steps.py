@@ -1,0 +1,374 @@
+"""The steps of the store: each reads and writes inside one transaction and is wholly done or not at all."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from flock.model.artifact import Record
+from flock.model.errors import Backpressure, PublishError, RunCancelledError, Stale
+from flock.model.evaluation import FAILURE
+from flock.model.ledger import (
+    Commit,
+    Committed,
+    Expired,
+    Lease,
+    Offer,
+    Target,
+    Withdrawn,
+)
+from flock.ports import Clock, Types
+from flock.stores.admission import LEFT_BY
+from flock.stores.codec import Encoded
+from flock.stores.collecting import Changes
+from flock.stores.sqlite.activations import Activations
+from flock.stores.sqlite.collectors import Shelves
+from flock.stores.sqlite.counting import Counting
+from flock.stores.sqlite.records import Records, artifact_row
+from flock.stores.sqlite.statements import SQL
+
+_MOST = 500  # entries of one kind that a tick takes at once
+
+
+class Steps:
+    """What changes the board. Every refusal comes before the first write."""
+
+    def __init__(self, db: sqlite3.Connection, clock: Clock, types: Types, poison: int) -> None:
+        """Work on one connection, which is inside a transaction whenever a step is called."""
+        self.db = db
+        self._now = clock.now
+        self.counting = Counting(db)
+        self.records = Records(db, types)
+        self.activations = Activations(db, self.records, self.counting, clock.new_id, poison)
+        self._shelves = Shelves(db, self.records, self.counting)
+        self._any_withdrawn = False
+        self._numbered: list[Record] = []  # in this transaction
+        self.targets: dict[str, Target] = {}
+
+    def load(self) -> None:
+        """Read anew what is remembered between steps: another process wrote, or a step failed."""
+        self.counting.load()
+        self.activations.load()
+        self._shelves.forget()
+        self.records.known.clear()
+        (self._any_withdrawn,) = self.db.execute(SQL["any_withdrawn"]).fetchone()
+        self.db.executemany(SQL["declare"], [(subscription,) for subscription in self.targets])
+
+    def begin(self) -> None:
+        """Start a transaction."""
+        self._numbered.clear()
+
+    def undo(self) -> None:
+        """Take back what a transaction that failed has told records."""
+        for record in self._numbered:
+            record.sequence = 0
+        self._numbered.clear()
+
+    # ---- the one step
+
+    def commit(self, commit: Commit, encoded: Sequence[Encoded]) -> Committed:
+        """Check everything first, then write."""
+        lease = commit.lease
+        if lease is not None and not self.activations.holds(lease):
+            return self._repeated(lease, commit)
+        stored = self._admit(commit)
+        result = Committed(stored)
+        before = self.counting.sequence
+        self._append(stored, encoded)
+        changes = Changes()
+        dues = self._place(commit.offers, before, changes)
+        result.skipped = [tick for tick in commit.ticks if not self.activations.start_tick(tick)]
+        if commit.direct is not None:
+            inputs = {record.id: record for record in self.records.by_id([r.id for r in commit.direct.records])}
+            self.activations.start_direct(
+                commit.direct, tuple([inputs.get(record.id, record) for record in commit.direct.records])
+            )
+        self._apply(changes, result)
+        if lease is not None and commit.settle is not None:
+            last, due = self.activations.settle(lease, commit.settle, self._now())
+            dues += [] if due is None else [due]
+            if last:
+                self._note_quiet(lease.activation.runs, result)
+        return self._finish(result, commit.limits, dues)
+
+    def _admit(self, commit: Commit) -> Sequence[Record]:
+        """Give the records to be, older ones in place of repeats; raises when the commit can't be done."""
+        known = [self._known(record.id) for record in commit.records]
+        pending = self.counting.board.open
+        if commit.max_pending is not None and pending >= commit.max_pending and (not known or not all(known)):
+            raise Backpressure(f"{pending} activations are open")
+        if self._any_withdrawn:
+            self._check_runs(commit)
+        lease = commit.lease
+        again = lease is not None and lease.epoch > 1
+        first = {record.id: record for record in reversed(commit.records)}
+        if not (again or any(known)) and len(first) == len(commit.records):
+            return commit.records
+        olders = {record.id: record for record in self.records.by_id([r.id for r in commit.records])}
+        stored: list[Record] = []
+        for record in commit.records:
+            older = olders.get(record.id) or first[record.id]
+            if older is not record and not older.same_content(record):
+                raise PublishError(f"an artifact with id {record.id!r} is on the board with other content")
+            in_slot = self._in_slot(lease, record) if again and older is record else None
+            stored.append(in_slot or older)
+        return stored
+
+    def _known(self, id: str) -> bool:
+        return self.db.execute(SQL["artifact_sequence"], (id,)).fetchone() is not None
+
+    def _in_slot(self, lease: Lease | None, record: Record) -> Record | None:
+        """Give what an earlier attempt of a stream has put into this slot."""
+        if lease is None or record.slot is None:
+            return None
+        rows = self.db.execute(SQL["artifact_in_slot"], (lease.activation.id, record.slot)).fetchall()
+        found = self.records.of(rows)
+        return found[0] if found else None
+
+    def _check_runs(self, commit: Commit) -> None:
+        direct = [] if commit.direct is None else [commit.direct.run]
+        for run in [*[record.run for record in commit.records], *direct]:
+            if self.counting.look(run).withdrawn is not None:
+                raise RunCancelledError(f"run {run!r} was cancelled")
+
+    def _repeated(self, lease: Lease, commit: Commit) -> Committed:
+        """Give the answer that a commit had, when it was done before; raises Stale for a lease that was lost."""
+        epoch, state = self.activations.state_after(lease)
+        settle = commit.settle
+        if settle is not None and epoch == lease.epoch and state in LEFT_BY[settle.outcome]:
+            stored = self.records.by_id([record.id for record in commit.records])
+            if len(stored) == len(commit.records):
+                return Committed(stored, repeated=True)
+        raise Stale(f"activation {lease.activation.id} is no longer this worker's: nothing was written")
+
+    def _append(self, stored: Sequence[Record], encoded: Sequence[Encoded]) -> None:
+        """Write the records that are new, and give them the next sequences."""
+        counting, rows, parents = self.counting, list[tuple[object, ...]](), list[tuple[str, int]]()
+        runs: list[str] = []
+        for record, text in zip(stored, encoded, strict=True):
+            if record.sequence:
+                continue
+            counting.touch(record.run)  # before the sequence moves: runs are named in the order of their first record
+            runs.append(record.run)
+            counting.sequence = record.sequence = counting.sequence + 1
+            self.records.known[record.sequence] = record
+            self._numbered.append(record)
+            if record.type == FAILURE:
+                counting.newest_failure = record.sequence
+            rows.append(artifact_row(record, text))
+            parents += [(parent, record.sequence) for parent in record.parents]
+        counting.add(runs)
+        self.db.executemany(SQL["add_artifact"], rows)
+        if parents:
+            self.db.executemany(SQL["add_parent"], parents)
+
+    def _place(self, offers: Sequence[Offer], before: int, changes: Changes) -> list[float]:
+        """Start, collect or hold back what the records since a sequence match; gives when any of it is due."""
+        now, dues = self._now(), list[float]()
+        for offer in offers:
+            record = offer.record
+            if self._had(offer) if offer.replayed else record.sequence <= before:
+                continue  # a repeat: the first record with this id made the offers
+            if offer.not_before and offer.not_before > now:
+                self._delay(offer)
+                dues.append(offer.not_before)
+            elif offer.target.stages:
+                due = self._collect(offer, now, changes)
+                dues += [] if due is None else [due]
+            else:
+                self.activations.start(offer.target, (record,))
+        return dues
+
+    def _had(self, offer: Offer) -> bool:
+        """Say whether a subscription has had an artifact, or may not have it any more."""
+        if self._any_withdrawn and self.counting.look(offer.record.run).withdrawn is not None:
+            return True
+        parts = (offer.record.sequence, offer.target.subscription)
+        return bool(self.db.execute(SQL["had"], parts).fetchone()[0])
+
+    def _learn(self, target: Target) -> None:
+        """Know a subscription, so that a tick can do what it has due."""
+        if self.targets.get(target.subscription) is not target:
+            self.targets[target.subscription] = target
+            self.db.execute(SQL["declare"], (target.subscription,))
+
+    def _delay(self, offer: Offer) -> None:
+        target, record = offer.target, offer.record
+        self._learn(target)
+        self.db.execute(
+            SQL["delay_offer"],
+            (
+                offer.not_before, target.subscription, target.agent, record.sequence, record.run, offer.slot, offer.key,
+                self.counting.sequence,
+            ),
+        )  # fmt: skip
+
+    # ---- collecting
+
+    def _collect(self, offer: Offer, now: float, changes: Changes) -> float | None:
+        self._shelves.now = now
+        self._learn(offer.target)
+        collector = self._shelves.of(offer)
+        due = collector.offer(offer, now, changes)
+        if due is not None and (collector.due is None or due < collector.due):
+            collector.due = due
+        return due
+
+    def _apply(self, changes: Changes, result: Committed) -> None:
+        """Start what collectors completed; count and tell what they let go."""
+        self._shelves.save()
+        for target, groups in changes.fired:
+            inputs = [record for group in groups for record in group]
+            if target.batches and all(len(group) == 1 for group in groups):
+                inputs.sort(key=_sequence)
+            self.activations.start(target, tuple(inputs), groups if target.batches else ())
+        for name, change in changes.timed:
+            self.counting.hold(name, change)
+        freed = {name for name, change in changes.timed if change < 0}
+        if freed:
+            self._note_quiet(sorted(freed), result)
+        gone = [Expired(target.agent, record.run, (record,), reason) for target, record, reason in changes.expired]
+        result.expired = [*result.expired, *gone]
+
+    # ---- what becomes due
+
+    def tick(self, limits: Mapping[str, int]) -> Committed:
+        """Make due what is due, the earliest first."""
+        now, result = self._now(), Committed()
+        while ripe := self._ripe(now):
+            ripe.sort(key=_first)
+            changes = Changes()
+            for _, act in ripe:
+                act(now, changes)
+            self._apply(changes, result)
+        return self._finish(result, limits, [], look=True)
+
+    def _ripe(self, now: float) -> list[tuple[float, Callable[[float, Changes], None]]]:
+        """Give what is due, with what is to be done about it."""
+        ripe: list[tuple[float, Callable[[float, Changes], None]]] = []
+        for number, due, agent in self.db.execute(SQL["delayed_activations"], (now, _MOST)).fetchall():
+            ripe.append((due, self._waking(number, agent)))
+        for number, due, subscription, sequence, slot, key in self.db.execute(
+            SQL["delayed_offers"], (now, _MOST)
+        ).fetchall():
+            found = self.records.by_sequence([sequence])
+            offer = Offer(self.targets[subscription], found[0], slot, key)
+            ripe.append((due, self._offering(number, offer)))
+        for number, subscription, scope, position, due in self.db.execute(
+            SQL["collectors_due"], (now, _MOST)
+        ).fetchall():
+            place = (scope, position, due)
+            ripe.append((due, self._expiring(number, self.targets[subscription], place)))
+        return ripe
+
+    def _waking(self, number: int, agent: str) -> Callable[[float, Changes], None]:
+        return lambda _now, _changes: self.activations.wake(number, agent)
+
+    def _offering(self, number: int, offer: Offer) -> Callable[[float, Changes], None]:
+        def act(now: float, changes: Changes) -> None:
+            self.db.execute(SQL["end_delayed"], (self.counting.sequence, "offered", number))
+            if offer.target.stages:
+                _ = self._collect(offer, now, changes)
+            else:
+                self.activations.start(offer.target, (offer.record,))
+
+        return act
+
+    def _expiring(
+        self, number: int, target: Target, place: tuple[str, int, float | None]
+    ) -> Callable[[float, Changes], None]:
+        def act(now: float, changes: Changes) -> None:
+            self._shelves.now = now
+            collector = self._shelves.at(number, target, place)
+            collector.due = collector.expire(now, changes)
+
+        return act
+
+    def flush(self, run: str | None, limits: Mapping[str, int]) -> Committed:
+        """Fire partial batches."""
+        now, changes, result = self._now(), Changes(), Committed()
+        self._shelves.now = now
+        for number, subscription, *place in self.db.execute(SQL["collectors_holding"], (run,)).fetchall():
+            scope, position, due = place
+            self._shelves.at(number, self.targets[subscription], (scope, position, due)).flush(now, changes)
+        self._apply(changes, result)
+        return self._finish(result, limits, [], look=True)
+
+    # ---- leases
+
+    def claim(self, limits: Mapping[str, int], most: int) -> Sequence[Lease]:
+        """Lease what is ready."""
+        return self.activations.claim(limits, most)
+
+    def release(self, lease: Lease) -> Committed:
+        """Make an activation ready again."""
+        self.activations.give_back(lease)
+        return self._finish(Committed(), None, [], look=True)
+
+    def cancel(self, run: str | None, activation: str | None) -> Withdrawn:
+        """End a run, or one activation."""
+        mine = self.activations.open(run=run, id=activation)
+        if run is not None:
+            mine = [each for each in mine if each.run == run]
+        running = tuple([each.id for each in mine if each.state.value == "running"])
+        result, gone = Committed(), list[Record]()
+        if run is not None:
+            gone = self._withdraw(run, result)
+        self.activations.cancel(mine)
+        names = dict.fromkeys([name for each in mine for name in each.runs] + ([] if run is None else [run]))
+        self._note_quiet(names, result)
+        self._finish(result, None, [], look=True)
+        return Withdrawn(running, tuple([each.id for each in mine]), tuple(gone), result)
+
+    def _withdraw(self, run: str, result: Committed) -> list[Record]:
+        """Refuse a run from now on; gives what it had in collectors, and what was held back."""
+        self.counting.touch(run).withdrawn = self.counting.sequence
+        self._any_withdrawn = True
+        changes = Changes()
+        self._shelves.now = self._now()
+        gone = self._shelves.withdraw(run, changes)
+        for number, sequence in self.db.execute(SQL["delayed_of_run"], (run,)).fetchall():
+            self.db.execute(SQL["end_delayed"], (self.counting.sequence, "withdrawn", number))
+            gone += self.records.by_sequence([sequence])
+        self._apply(changes, result)
+        return gone
+
+    def retry(self, ids: Sequence[str] | None) -> list[str]:
+        """Make failed activations ready again."""
+        rows = self.db.execute(SQL["failures"], (None, None)).fetchall()
+        failed = [self.records.activation(row) for row in rows if ids is None or row[1] in ids]
+        for each in failed:
+            self.activations.retry(each)
+        self._finish(Committed(), None, [])
+        return [each.id for each in failed]
+
+    # ---- the end of each
+
+    def _finish(
+        self, result: Committed, limits: Mapping[str, int] | None, dues: Iterable[float], *, look: bool = False
+    ) -> Committed:
+        """Lease what became ready, write the counts, and say when the store next wants `tick`."""
+        result.leases = self.activations.settle_down(limits)
+        self.counting.save(self._now())
+        self.records.known.clear()
+        result.due = self.next_due() if look else min(dues, default=None)
+        return result
+
+    def next_due(self) -> float | None:
+        """Say when something of what this program has is next due."""
+        due: float | None = self.db.execute(SQL["next_due"]).fetchone()[0]
+        return due
+
+    def _note_quiet(self, names: Iterable[str], result: Committed) -> None:
+        """Tell which of these runs have no work left."""
+        now = self._now()
+        quiet = [name for name in names if name not in result.quiet and self.counting.is_quiet(name, now)]
+        result.quiet = [*result.quiet, *quiet]
+
+
+def _sequence(record: Record) -> int:
+    return record.sequence
+
+
+def _first(ripe: tuple[float, object]) -> float:
+    return ripe[0]

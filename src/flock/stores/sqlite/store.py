@@ -1,0 +1,315 @@
+"""The SQLite store: the port over one writer and a few readers."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from flock.model.artifact import Record
+from flock.model.collect import seconds
+from flock.model.errors import StoreError
+from flock.model.events import Waiting
+from flock.model.ledger import (
+    Activation,
+    Commit,
+    Committed,
+    Consumption,
+    Lease,
+    Progress,
+    Query,
+    Target,
+    TimerState,
+    Withdrawn,
+)
+from flock.ports import Clock, Types
+from flock.stores.codec import encode
+from flock.stores.sqlite.files import Synchronous, connect, connect_reader
+from flock.stores.sqlite.reading import Reading
+from flock.stores.sqlite.steps import Steps
+from flock.stores.sqlite.workers import Workers
+from flock.stores.sqlite.writer import Writer
+
+T = TypeVar("T")
+_READERS: Final = 2
+LEASE: Final = 15.0  # seconds
+_SYNCHRONOUS: Final[dict[str, Synchronous]] = {"full": "full", "normal": "normal"}
+POISON: Final = 3  # processes that an activation may take with it
+
+
+OPTIONS: Final = ("synchronous", "lease", "poison")
+
+
+def from_url(path: str, options: Mapping[str, str]) -> SQLiteStore:
+    """Make the store of `sqlite:///board.db` (beside the program) or `sqlite:////data/board.db`; raises ValueError."""
+    file = path.removeprefix("/")
+    if not file or file == ":memory:":
+        raise ValueError("name a file, as in sqlite:///board.db; a board in memory is memory://")
+    synchronous = options.get("synchronous", "full").lower()
+    if synchronous not in _SYNCHRONOUS:
+        raise ValueError(f"synchronous is full or normal, not {synchronous!r}")
+    lease, poison = options.get("lease", str(LEASE)), options.get("poison", str(POISON))
+    if not poison.isdigit():
+        raise ValueError("poison takes a count of zero or more")
+    return SQLiteStore(
+        file, synchronous=_SYNCHRONOUS[synchronous], lease=seconds("lease", float(lease)), poison=int(poison)
+    )
+
+
+class SQLiteStore:
+    """A board in one file, for one process or several on one machine.
+
+    `synchronous="full"` acknowledges what survives a power cut, `"normal"` what survives the end of the process.
+    `lease` is the time (s) after which a process that has stopped to give signs of life loses its work; `poison` the
+    number of processes in a row that an activation may take with it before it fails (0: any number).
+    """
+
+    forgets = False
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        synchronous: Synchronous = "full",
+        lease: float = LEASE,
+        poison: int = POISON,
+    ) -> None:
+        """Touch no file yet."""
+        self.path = Path(path)
+        self._synchronous: Synchronous = synchronous
+        self._lease = lease
+        self._poison = poison
+        self._targets: dict[str, Target] = {}
+        self._open: _Open | None = None
+
+    # ---- life
+
+    async def open(self, clock: Clock, types: Types) -> Committed:
+        """Migrate, and take over what processes that are gone have left; again on another loop: what that one ran."""
+        if self._open is None:
+            self._open = await asyncio.to_thread(self._start, clock, types)
+        else:
+            await self._writer.do(_recover)
+        self._open.attend()
+        time, due = await self._writer.do(_look)
+        clock.advance_to(time)
+        return Committed(due=due)
+
+    def _start(self, clock: Clock, types: Types) -> _Open:
+        db = connect(self.path, self._synchronous)
+        try:
+            steps = Steps(db, clock, types, self._poison)
+            steps.targets = self._targets
+            workers = Workers(self.path, steps, clock.new_id()[:12], self._lease)
+        except BaseException:
+            db.close()
+            raise
+        return _Open(self.path, steps, workers, types, self._targets)
+
+    def declare(self, targets: Iterable[Target]) -> None:
+        """Know these subscriptions, and their agents as served."""
+        self._targets.update((target.subscription, target) for target in targets)
+        if self._open is not None:
+            self._writer.post(self._open.workers.declare)
+
+    async def close(self) -> None:
+        """Leave the file; what runs is ready for others."""
+        found, self._open = self._open, None
+        if found is not None:
+            await found.close()
+
+    def wakeups(self) -> AsyncIterator[object] | None:
+        """Tell of other processes' changes."""
+        return self._opened.hints()
+
+    @property
+    def _opened(self) -> _Open:
+        if self._open is None:
+            raise StoreError(f"the board at {self.path} is not open")
+        return self._open
+
+    @property
+    def _writer(self) -> Writer:
+        return self._opened.writer
+
+    # ---- steps
+
+    async def commit(self, commit: Commit) -> Committed:
+        """Do one step, durable when this returns."""
+        encoded = [encode(record.snapshot) for record in commit.records]
+        return await self._writer.do(lambda steps: steps.commit(commit, encoded))
+
+    async def claim(self, limits: Mapping[str, int], most: int) -> Sequence[Lease]:
+        """Lease what is ready."""
+        wanted = dict(limits)
+        return await self._writer.do(lambda steps: steps.claim(wanted, most))
+
+    async def release(self, lease: Lease) -> Committed:
+        """Make an activation ready again."""
+        return await self._writer.do(lambda steps: steps.release(lease))
+
+    async def tick(self, limits: Mapping[str, int]) -> Committed:
+        """Do what is due."""
+        wanted = dict(limits)
+        return await self._writer.do(lambda steps: steps.tick(wanted))
+
+    async def flush(self, run: str | None, limits: Mapping[str, int]) -> Committed:
+        """Fire partial batches."""
+        wanted = dict(limits)
+        return await self._writer.do(lambda steps: steps.flush(run, wanted))
+
+    async def cancel(self, *, run: str | None = None, activation: str | None = None) -> Withdrawn:
+        """End a run, or one activation."""
+        return await self._writer.do(lambda steps: steps.cancel(run, activation))
+
+    async def retry(self, ids: Sequence[str] | None = None) -> Sequence[str]:
+        """Make failed activations ready again."""
+        return await self._writer.do(lambda steps: steps.retry(ids))
+
+    # ---- reads
+
+    async def _read(self, read: Callable[[Reading], T]) -> T:
+        return await self._opened.read(read)
+
+    async def work(self, run: str | None = None) -> int:
+        """Count what has to end."""
+        return await self._read(lambda reading: reading.work(run))
+
+    async def progress(self, run: str | None = None) -> Progress:
+        """Count."""
+        return await self._read(lambda reading: reading.progress(run))
+
+    async def waiting(self, run: str | None = None) -> Sequence[Waiting]:
+        """Describe what waits."""
+        return await self._read(lambda reading: reading.waiting(run))
+
+    async def get(self, ids: Sequence[str]) -> Sequence[Record]:
+        """Look ids up; of what was pruned the envelope is left."""
+        return await self._read(lambda reading: reading.get(ids))
+
+    async def query(self, query: Query) -> Sequence[Record]:
+        """Select records."""
+        return await self._read(lambda reading: reading.query(query))
+
+    async def follow(self, since: int, most: int) -> Sequence[Record]:
+        """Read on."""
+        return await self._read(lambda reading: reading.follow(since, most))
+
+    async def children(self, ids: Sequence[str]) -> Sequence[Record]:
+        """Look parents up."""
+        return await self._read(lambda reading: reading.children(ids))
+
+    async def consumptions(self, id: str) -> Sequence[Consumption]:
+        """Look up which activations had an artifact as an input."""
+        return await self._read(lambda reading: reading.consumptions(id))
+
+    async def activation(self, id: str) -> Activation | None:
+        """Look an activation up."""
+        return await self._read(lambda reading: reading.activation(id))
+
+    async def failures(self, run: str | None = None) -> Sequence[Activation]:
+        """Give the activations that have failed."""
+        return await self._read(lambda reading: reading.failures(run))
+
+    async def timers(self) -> Mapping[str, TimerState]:
+        """Give the schedules' state."""
+        return await self._read(Reading.timers)
+
+    async def runs(self) -> Sequence[str]:
+        """Name the runs."""
+        return await self._read(Reading.runs)
+
+    async def kinds(self) -> Sequence[str]:
+        """Name the types."""
+        return await self._read(Reading.kinds)
+
+
+class _Open:
+    """What an open store holds: its threads, its connections, and its place among other processes."""
+
+    def __init__(self, path: Path, steps: Steps, workers: Workers, types: Types, targets: Mapping[str, Target]) -> None:
+        self._path = path
+        self._steps = steps
+        self._types = types
+        self._targets = targets
+        self.workers = workers
+        workers.on_taken = self._take_note
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._readers = ThreadPoolExecutor(_READERS, "flock sqlite reader")
+        self._news = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None  # of who attends
+        self.writer = Writer(steps, workers)
+        self.writer.post(workers.join)
+
+    def attend(self) -> None:
+        """Take note of hints on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+
+    def _take_note(self) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._news.set)
+
+    async def hints(self) -> AsyncIterator[object]:
+        """Give one object for all hints that came since the last."""
+        socket, loop = self.workers.presence.socket, asyncio.get_running_loop()
+        if socket is not None:
+            loop.add_reader(socket, self._drain)
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                yield None
+        finally:
+            if socket is not None and socket.fileno() >= 0:
+                loop.remove_reader(socket)
+
+    def _drain(self) -> None:
+        socket = self.workers.presence.socket
+        try:
+            while socket is not None and socket.recv(16):
+                self._news.set()
+        except BlockingIOError:
+            return
+
+    async def read(self, read: Callable[[Reading], T]) -> T:
+        """Read in one transaction, in a reader's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._reading, read)
+
+    def _reading(self, read: Callable[[Reading], T]) -> T:
+        try:
+            db = getattr(self._local, "db", None)
+            if db is None:
+                db = self._local.db = connect_reader(self._path)
+                self._connections.append(db)
+            db.execute("BEGIN")
+            try:
+                return read(Reading(db, self._types, self._targets))
+            finally:
+                db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreError(f"the board's file can't be read: {error}") from error
+
+    async def close(self) -> None:
+        """Leave, and end the threads."""
+        await self.writer.do(self.workers.leave)
+        await self.writer.close()
+        await asyncio.to_thread(self._readers.shutdown)
+        for db in (*self._connections, self._steps.db):
+            db.close()
+        self.workers.presence.leave()
+
+
+def _recover(steps: Steps) -> None:
+    steps.activations.recover()
+    steps.counting.save(steps.counting.time)
+
+
+def _look(steps: Steps) -> tuple[float, float | None]:
+    return steps.counting.time, steps.next_due()
