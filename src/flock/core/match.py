@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel
 
@@ -13,6 +13,7 @@ from flock.core.gates import encode_key
 from flock.model.artifact import Record
 from flock.model.evaluation import Failure
 from flock.model.ledger import Offer, Target
+from flock.model.payload import Unreadable
 from flock.model.visibility import PUBLIC, AfterVisibility, Identity
 
 Objection = Literal["visibility", "own output", "tags", "producer", "run"]
@@ -66,6 +67,7 @@ class Rejection(NamedTuple):
     error: Exception
 
 
+_ONLY_BY_NAME: Final = (Failure, Unreadable)  # these match no subscription to a base class
 NOWHERE = Route((), choosy=False, shy=frozenset())
 
 
@@ -95,11 +97,11 @@ def ways_into(agent: Agent, subscription: Subscription) -> Iterator[Entry]:
 def route(cls: type[BaseModel], entries: Iterable[Entry]) -> Route:
     """Choose the entries for one class: each subscription's slot of the nearest base, in order of registration."""
     order = {base: rank for rank, base in enumerate(cls.__mro__)}
-    failure = issubclass(cls, Failure)
+    own = next((kind for kind in _ONLY_BY_NAME if issubclass(cls, kind)), BaseModel)
     nearest: dict[tuple[str, int], Entry] = {}
     for entry in entries:
         rank = order.get(entry.kind)
-        if rank is None or (failure and not issubclass(entry.kind, Failure)):
+        if rank is None or not issubclass(entry.kind, own):
             continue
         place = (entry.target.subscription, min(entry.slot, 0))
         other = nearest.get(place)
