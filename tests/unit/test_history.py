@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,9 +93,10 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture
-async def flock(clock: FakeClock) -> AsyncIterator[Flock]:
-    async with Flock(clock=clock) as board:
+@pytest.fixture(params=["memory://", "sqlite:///"])
+async def flock(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) -> AsyncIterator[Flock]:
+    url = str(request.param)
+    async with Flock(clock=clock, store=url if url == "memory://" else f"{url}/{tmp_path}/board.db") as board:
         yield board
 
 
