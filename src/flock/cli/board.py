@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
-from rich.console import Console
 
 from flock.cli import listing
 from flock.cli.errors import UsageError, complaints
 from flock.cli.kept import Choice, Kept, changed, looked, time_of
 from flock.model.artifact import Artifact
 from flock.model.context import Lineage
+from flock.model.events import RunStatus
 from flock.model.history import Why
-from flock.model.ledger import Activation, Progress, Pruned, Retention, StoreInfo
+from flock.model.ledger import Activation, Pruned, Retention, StoreInfo
 
 app = typer.Typer(name="board", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -49,7 +49,7 @@ def _board(
 def _help(context: typer.Context) -> None:
     """Show the help that stands before the URL after it as well."""
     if context.parent is not None:
-        typer.echo(context.parent.get_help(), nl=False)
+        typer.echo(context.parent.get_help())
 
 
 @app.command("list")
@@ -77,9 +77,9 @@ def _list(
     if as_json:
         listing.write({"artifacts": list(map(listing.artifact_data, shown)), "more_since": after})
         return
-    listing.artifacts(Console(), shown)
+    listing.artifacts(listing.console(), shown)
     if after is not None:
-        Console(stderr=True).print(f"more: --since {after}, or a higher --limit", highlight=False)
+        sys.stderr.write(f"more: --since {after}, or a higher --limit\n")
 
 
 @app.command("show")
@@ -95,7 +95,7 @@ def _show(context: typer.Context, id: Id, *, as_json: Json = False) -> None:
     if as_json:
         listing.write(listing.whole_data(whole))
     else:
-        listing.whole(Console(), whole)
+        listing.whole(listing.console(), whole)
 
 
 @app.command("lineage")
@@ -112,7 +112,7 @@ def _lineage(context: typer.Context, id: Id, *, as_json: Json = False) -> None:
         whole = {"artifact": listing.artifact_data(found.artifact), "ancestors": ancestors, "descendants": descendants}
         listing.write(whole)
     else:
-        listing.lineage(Console(), found)
+        listing.lineage(listing.console(), found)
 
 
 @app.command("why")
@@ -128,7 +128,7 @@ def _why(context: typer.Context, id: Id, *, as_json: Json = False) -> None:
     if as_json:
         listing.write({"steps": list(map(listing.step_data, steps))})
     else:
-        listing.why(Console(), steps)
+        listing.why(listing.console(), steps)
 
 
 @app.command("runs")
@@ -136,14 +136,14 @@ def _why(context: typer.Context, id: Id, *, as_json: Json = False) -> None:
 def _runs(context: typer.Context, *, as_json: Json = False) -> None:
     """List the runs, oldest first, and where they stand."""
 
-    async def read(kept: Kept) -> Sequence[tuple[str, Progress]]:
-        return [(name, await kept.store.progress(name)) for name in await kept.store.runs()]
+    async def read(kept: Kept) -> Sequence[tuple[str, RunStatus]]:
+        return [(name, await kept.run(name)) for name in await kept.store.runs()]
 
     found = asyncio.run(looked(context.obj, read))
     if as_json:
-        listing.write({"runs": [listing.run_data(*each) for each in found]})
+        listing.write({"runs": [{"run": name} | status._asdict() for name, status in found]})
     else:
-        listing.runs(Console(), found)
+        listing.runs(listing.console(), found)
 
 
 @app.command("failures")
@@ -158,7 +158,7 @@ def _failures(context: typer.Context, *, run: Run = None, as_json: Json = False)
     if as_json:
         listing.write({"failures": list(map(listing.failure_data, found))})
     else:
-        listing.failures(Console(), found)
+        listing.failures(listing.console(), found)
 
 
 @app.command("retry")
@@ -188,7 +188,7 @@ def _retry(
     if as_json:
         listing.write({"retried": list(again)})
     else:
-        listing.lines(Console(), [f"ready again: {each}" for each in again] or ["nothing has failed"])
+        listing.lines(listing.console(), [f"ready again: {each}" for each in again] or ["nothing has failed"])
 
 
 @app.command("export")
@@ -239,7 +239,7 @@ def _info(context: typer.Context, *, as_json: Json = False) -> None:
     if as_json:
         listing.write(found._asdict())
     else:
-        listing.info(Console(), found)
+        listing.info(listing.console(), found)
 
 
 @app.command("prune")
@@ -284,11 +284,15 @@ def _prune(
         listing.write(pruned._asdict())
     else:
         counts = [f"{count} {name}" for name, count in pruned._asdict().items()]
-        listing.lines(Console(), [f"removed: {', '.join(counts)}"])
+        listing.lines(listing.console(), [f"removed: {', '.join(counts)}"])
 
 
 def _ask(question: str) -> None:
     """Go on only if somebody says so."""
     if not sys.stdin.isatty():
         raise UsageError("prune removes for good, and there is no terminal to ask on: add --yes")
-    typer.confirm(question, abort=True, err=True)
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        sys.stderr.write("nothing was removed\n")
+        raise typer.Exit(1)

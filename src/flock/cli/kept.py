@@ -10,7 +10,10 @@ from flock.cli.errors import UsageError
 from flock.core.board import BoardReader
 from flock.core.clock import SystemClock
 from flock.core.roster import Catalog
+from flock.core.wait import status_of
 from flock.model.artifact import Artifact
+from flock.model.evaluation import FAILURE
+from flock.model.events import RunStatus
 from flock.model.ledger import Query
 from flock.ports import Clock, KeepingStore, Store, Types
 from flock.stores.url import open_store
@@ -67,6 +70,12 @@ class Kept:
             return frozenset()
         known = sorted(await self.store.kinds())
         return frozenset(_type_name(each, known) for each in types)
+
+    async def run(self, name: str) -> RunStatus:
+        """Say where a run stands, as `Flock.status` does."""
+        progress = await self.store.progress(name)
+        failure = Query(types=frozenset({FAILURE}), run=name, limit=1)
+        return status_of(progress, progress.newest_failure and await self.store.query(failure))
 
     async def pages(self, query: Query) -> AsyncGenerator[Artifact]:
         """Give what a query finds, a page at a time."""

@@ -13,11 +13,14 @@ from rich.tree import Tree
 
 from flock.model.artifact import Artifact
 from flock.model.context import Lineage
+from flock.model.evaluation import Failure
+from flock.model.events import RunStatus
 from flock.model.history import Why
-from flock.model.ledger import Activation, Consumption, Fate, Progress, Retention, StoreInfo
+from flock.model.ledger import Activation, Consumption, Fate, Retention, StoreInfo
 from flock.model.payload import Unreadable
 
 _WIDTH = 200  # characters of a payload
+_WIDEST = 100_000
 _GUIDES = "dim"
 
 
@@ -32,6 +35,12 @@ class Whole(NamedTuple):
 def write(data: Mapping[str, object]) -> None:
     """Print one JSON document on one line."""
     typer.echo(json.dumps(data))
+
+
+def console() -> Console:
+    """Give standard output: as wide as its terminal, and as wide as anything where there is none."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=_WIDEST)
 
 
 def lines(console: Console, texts: Iterable[str]) -> None:
@@ -66,11 +75,6 @@ def step_data(step: Why) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def run_data(name: str, progress: Progress) -> dict[str, Any]:
-    """Give a run as JSON data."""
-    return {"run": name, "state": _state(progress)} | {key: getattr(progress, key) for key in _COUNTS}
-
-
 def failure_data(failed: Activation) -> dict[str, Any]:
     """Give a failed activation as JSON data."""
     parts = {key: getattr(failed, key) for key in ("id", "agent", "subscription", "run", "attempt", "error")}
@@ -83,10 +87,10 @@ def failure_data(failed: Activation) -> dict[str, Any]:
 def artifacts(console: Console, found: Sequence[Artifact]) -> None:
     """Print a table of artifacts."""
     rows = [
-        (str(each.sequence), each.id, each.type, each.produced_by, each.correlation_id, _when(each), _payload(each))
+        (str(each.sequence), each.type, each.produced_by, each.correlation_id, _when(each), _payload(each))
         for each in found
     ]
-    _table(console, ("#", "id", "type", "by", "run", "made (UTC)", "payload"), rows)
+    _table(console, ("#", "type", "by", "run", "made (UTC)", "payload"), rows)
 
 
 def whole(console: Console, whole: Whole) -> None:
@@ -130,7 +134,7 @@ def lineage(console: Console, found: Lineage) -> None:
     lines(console, [_label(own)])
     for title, edges in (("made from", up), ("led to", down)):
         if edges(own):
-            console.print(_tree(title, own, edges, _label), soft_wrap=True)
+            console.print(_tree(title, own, edges, _label))
 
 
 def why(console: Console, steps: Sequence[Why]) -> None:
@@ -140,21 +144,28 @@ def why(console: Console, steps: Sequence[Why]) -> None:
     def label(artifact: Artifact) -> str:
         made_by = by_id[artifact.id].made_by if artifact.id in by_id else None
         if made_by is None:
-            return f"{_label(artifact)}"
+            return _label(artifact)
         tries = f", attempt {made_by.attempt}" if made_by.attempt > 1 else ""
-        via = f" by {made_by.subscription}" if made_by.subscription else ""
+        via = f" of {made_by.subscription}" if made_by.subscription else ""
         return f"{_label(artifact)}\nactivation {made_by.activation}{via}: {made_by.state}{tries}"
 
     def inputs(artifact: Artifact) -> Sequence[Artifact]:
         return by_id[artifact.id].inputs if artifact.id in by_id else ()
 
-    console.print(_tree(label(steps[0].artifact), steps[0].artifact, inputs, label), soft_wrap=True)
+    console.print(_tree(label(steps[0].artifact), steps[0].artifact, inputs, label))
 
 
-def runs(console: Console, found: Sequence[tuple[str, Progress]]) -> None:
-    """Print a table of runs."""
-    rows = [(name, _state(each), *[str(getattr(each, key)) for key in _COUNTS]) for name, each in found]
-    _table(console, ("run", "state", *_COUNTS), rows)
+def runs(console: Console, found: Sequence[tuple[str, RunStatus]]) -> None:
+    """Print a table of runs; open is what is ready, running or delayed."""
+    heads = ("state", "artifacts", "open", "waiting", "succeeded", "failed", "cancelled", "run")
+    rows = [
+        (
+            each.state, each.artifacts, each.ready + each.running + each.delayed, each.waiting, each.succeeded,
+            each.failed, each.cancelled, name,
+        )
+        for name, each in found
+    ]  # fmt: skip
+    _table(console, heads, [tuple(map(str, row)) for row in rows])
 
 
 def failures(console: Console, found: Sequence[Activation]) -> None:
@@ -181,46 +192,36 @@ def retention(chosen: Retention) -> str:
     return ", ".join(part for part in parts if part)
 
 
-_COUNTS = ("artifacts", "ready", "running", "delayed", "collecting", "succeeded", "failed", "cancelled")
-
-
-def _state(progress: Progress) -> str:
-    states = {
-        "cancelled": progress.was_cancelled, "active": progress.work, "waiting": progress.collecting,
-        "failed": progress.failed,
-    }  # fmt: skip
-    return next((state for state, applies in states.items() if applies), "succeeded")
-
-
 def _tree(
     title: str, root: Artifact, edges: Callable[[Artifact], Sequence[Artifact]], label: Callable[[Artifact], str]
 ) -> Tree:
     """Make a tree along edges; what is met again is named and not followed again."""
-    tree = Tree(Text(title), guide_style=_GUIDES)
+    tree = Tree(_line(title), guide_style=_GUIDES)
     met: set[str] = {root.id}
     open_ends = [(tree, root)]
     while open_ends:
         branch, at = open_ends.pop()
         for each in edges(at):
             if each.id in met:
-                branch.add(Text(f"#{each.sequence}, as above", style=_GUIDES))
+                branch.add(Text(f"see #{each.sequence}", style=_GUIDES))
             else:
                 met.add(each.id)
-                open_ends.append((branch.add(Text(label(each))), each))
+                open_ends.append((branch.add(_line(label(each))), each))
     return tree
 
 
 def _table(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; where nobody looks at a width, it is as wide as it needs to be."""
+    """Print a table whose last column gives way."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, head in enumerate(heads):
-        last = number == len(heads) - 1
-        table.add_column(head, no_wrap=True, overflow="ellipsis" if last else "fold")
+    for head in heads:
+        table.add_column(head, no_wrap=head != heads[-1])
     for row in rows:
-        table.add_row(*map(Text, row))
-    if not console.is_terminal:
-        console.width = max(console.width, console.measure(table).maximum)
+        table.add_row(*map(_line, row))
     console.print(table)
+
+
+def _line(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def _print(console: Console, text: Text) -> None:
@@ -228,11 +229,15 @@ def _print(console: Console, text: Text) -> None:
 
 
 def _label(artifact: Artifact) -> str:
-    return f"#{artifact.sequence} {artifact.type} {artifact.id} by {artifact.produced_by}: {_payload(artifact)}"
+    return f"#{artifact.sequence} {artifact.type} by {artifact.produced_by}: {_payload(artifact)}"
 
 
 def _payload(artifact: Artifact) -> str:
-    text = _reason(artifact) or json.dumps(artifact_data(artifact)["payload"], ensure_ascii=False)
+    kept = artifact.record.snapshot
+    if isinstance(kept, Failure):
+        text = _one_line(str(kept))
+    else:
+        text = _reason(artifact) or json.dumps(artifact_data(artifact)["payload"], ensure_ascii=False)
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
 
 
