@@ -221,7 +221,10 @@ class Artifact:
 def _plain(payload: BaseModel) -> Any:  # noqa: ANN401 - what JSON holds
     """Give a payload as JSON data; one that could not be read as it was stored."""
     if isinstance(payload, Unreadable):
-        return json.loads(payload.content)
+        try:
+            return json.loads(payload.content)
+        except ValueError:  # which may be why
+            return payload.content
     return payload.model_dump(mode="json", by_alias=True, round_trip=True)
 
 

@@ -140,7 +140,7 @@ def visibility_text(visibility: Visibility) -> str | None:
     try:
         return _visibility_text(visibility)
     except TypeError:  # it can't be hashed, which each of the five can
-        return json.dumps(to_plain(visibility))
+        return json.dumps(to_plain(visibility), default=to_plain)
 
 
 def visibility_from(text: str | None) -> Visibility:
