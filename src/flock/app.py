@@ -17,7 +17,6 @@ from flock.core.clock import SystemClock
 from flock.core.components import ComponentRunner
 from flock.core.declare import AgentBuilder, declared_in
 from flock.core.execute import Limits
-from flock.core.history import BoardKeeper, Joined, keeping
 from flock.core.home import Home
 from flock.core.publish import Spine
 from flock.core.roster import Roster
@@ -26,6 +25,7 @@ from flock.core.telemetry import Telemetry
 from flock.engines import function
 from flock.engines.choose import EngineChooser
 from flock.engines.threads import Threads
+from flock.history import BoardKeeper, Joined, keeping
 from flock.model.artifact import Artifact
 from flock.model.collect import positive
 from flock.model.errors import ConfigurationError, FlockError, PublishError
