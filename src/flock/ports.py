@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -279,6 +279,7 @@ class Store(Protocol):
         """Name the types of the artifacts on the board."""
 
 
+@runtime_checkable
 class KeepingStore(Store, Protocol):
     """A store that keeps what has been, and can be looked after."""
 

@@ -117,7 +117,10 @@ class Home:
         opened = await self.spine.store.open(self.spine.clock, types)
         types.meet(await self.spine.store.kinds())
         self.loop = loop
-        self.spine.last_sequence = (await self.spine.store.progress()).sequence
+        progress = await self.spine.store.progress()
+        self.spine.last_sequence = progress.sequence
+        if not again:
+            self.waiter.reported = progress
         self.lifecycle.adopt(opened.due)
         if not again:
             await self.registrar.enlist()

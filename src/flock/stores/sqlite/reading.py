@@ -110,12 +110,12 @@ class Reading:
             reason, detail, due = _told(first, held, target)
             yield Waiting(
                 reason=reason, agent=first.agent, run=first.scope or records[-1].run, detail=detail, due=due,
-                artifacts=tuple([record.id for record in records]),
+                artifacts=tuple([record.id for record in records]), subscription=first.subscription,
             )  # fmt: skip
 
     def _delayed(self, run: str | None) -> Iterator[Waiting]:
-        for due, agent, of, id in self._db.execute(SQL["delayed_waiting"], (run, run)):
-            yield Waiting(reason="after", agent=agent, run=of, artifacts=(id,), due=due, detail="not visible yet")
+        for due, agent, of, id, subscription in self._db.execute(SQL["delayed_waiting"], (run, run)):
+            yield Waiting("after", agent, of, (id,), due, "not visible yet", subscription)
 
     def _activations(self, run: str | None) -> Iterator[Waiting]:
         missing = set(self.unserved())
@@ -128,6 +128,7 @@ class Reading:
                 artifacts=tuple([record.id for record in each.inputs]),
                 due=each.due,
                 detail=each.id if here else f"{each.id}: no process has an agent of this name",
+                subscription=each.subscription,
             )
 
     # ---- activations

@@ -171,7 +171,7 @@ UPDATE delayed SET gone = ?, why = ? WHERE number = ?
 SELECT number, artifact FROM delayed WHERE gone IS NULL AND run = ? ORDER BY due, number
 
 -- name: delayed_waiting
-SELECT delayed.due, delayed.agent, delayed.run, artifact.id FROM delayed
+SELECT delayed.due, delayed.agent, delayed.run, artifact.id, delayed.subscription FROM delayed
 JOIN artifact ON artifact.sequence = delayed.artifact
 WHERE gone IS NULL AND (? IS NULL OR delayed.run = ?) ORDER BY delayed.due, delayed.number
 
