@@ -125,7 +125,7 @@ class SQLiteStore:
         except BaseException:
             db.close()
             raise
-        return Session(self.path, steps, workers, types, self._targets)
+        return Session(self.path, steps, workers, types, self._targets, syncs=self._synchronous == "full")
 
     async def look(self, clock: Clock, types: Types) -> None:
         """Take no part: reads open the file one by one."""
