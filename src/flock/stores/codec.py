@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, get_args
 
 from pydantic import BaseModel, RootModel, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import ErrorDetails, from_json, to_json
 
 from flock.model.errors import PublishError, StoreError
 from flock.model.payload import Unreadable, declaration
@@ -95,8 +95,7 @@ def _write(snapshot: BaseModel, *, by_alias: bool) -> str:
     try:
         loss = loss_of(snapshot, cls.__pydantic_validator__.validate_json(text, **_NAMES_TOO))
     except ValidationError as error:
-        place = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
-        hint = advice(loss_at(snapshot, place))
+        hint = advice(loss_at(snapshot, _details(error)[0]["loc"]))
         raise PublishError(f"{cls.__name__} can't be kept ({_said(error)}): {hint}") from error
     except Exception as error:
         raise PublishError(f"{cls.__name__} can't be kept: its JSON can't be read back: {_said(error)}") from error
@@ -137,11 +136,14 @@ def _read(cls: type[BaseModel], version: int, payload: str) -> BaseModel:
     return read
 
 
+def _details(error: ValidationError) -> list[ErrorDetails]:
+    return error.errors(include_url=False, include_context=False, include_input=False)
+
+
 def _said(error: Exception) -> str:
     """Say what is wrong, without the values: these may be private."""
     if isinstance(error, ValidationError):
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg']}" for each in found)
+        return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg']}" for each in _details(error))
     return f"{type(error).__name__}: {error}"
 
 
