@@ -22,7 +22,6 @@ from flock.model.ledger import Activation, Fate, Offer, Pruned, Retention, Store
 from flock.model.payload import Unreadable
 from flock.ports import Clock, KeepingStore, Store
 
-_HELD = frozenset({"gate", "join", "batch", "when", "after"})
 Joined = tuple[Agent, int]  # an agent, and the board's last sequence before it was there
 
 
@@ -54,10 +53,11 @@ class BoardKeeper(BoardReader):
         """
         record = (await self._own(artifact)).record
         declared, before = self._find(agent)
-        found = [await self._store.activation(each.activation) for each in await self._store.consumptions(record.id)]
-        taken = {each.subscription: each for each in found if each is not None and each.agent == declared.name}
+        had = [each for each in await self._store.consumptions(record.id) if each.agent == declared.name]
+        found = [await self._store.activation(each.activation) for each in had]
+        taken = {each.subscription: each for each in found if each is not None}
         held = await self._store.waiting(record.run)
-        waits = {each.subscription: each for each in held if each.reason in _HELD and record.id in each.artifacts}
+        waits = {each.subscription: each for each in held if record.id in each.artifacts}
         fates: Mapping[str, Fate] | None = None
         if isinstance(self._store, KeepingStore):
             fates = {fate.subscription: fate for fate in await self._store.fates(record.id)}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flock import Artifact, PublishError
+from flock.cli import kept
 from flock.cli.command import app
 from tests.cli.conftest import SHOP, Command
 
@@ -83,8 +84,9 @@ def board(empty: Board, shop_board: Path) -> Board:
 
 
 def position(board: Board, name: str) -> str:
-    """Give the position of the first artifact of a type."""
-    return str(board.json("list", "--type", name)["artifacts"][0]["sequence"])
+    """Give the position of the first order's artifact of a type."""
+    found = board.json("list", "--type", name)["artifacts"]
+    return next(str(each["sequence"]) for each in found if each["payload"]["number"] == 1)
 
 
 # ---- reading
@@ -182,7 +184,8 @@ def test_failures_name_activation_agent_and_error(board: Board) -> None:
     assert board.json("failures", "--run", "other") == {"failures": []}
 
 
-def test_export_writes_lines_that_artifacts_are_read_from(board: Board) -> None:
+def test_export_writes_lines_that_artifacts_are_read_from(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "PAGE", 2)
     exported = board("export", "--type", "Order")
     assert exported.returncode == 0
     lines = exported.stdout.splitlines()
@@ -270,8 +273,8 @@ def test_prune_removes_what_is_old_and_done_and_keeps_what_waits(board: Board) -
     done = board("prune", "--before", "0s", "--yes", "--vacuum")
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"removed: \d+ artifacts, \d+ activations, \d+ runs\n", done.stdout)
-    kept = board.json("list")["artifacts"]
-    assert {1, 2, 3} <= {each["sequence"] for each in kept}  # they wait in a batch
+    left = board.json("list")["artifacts"]
+    assert {1, 2, 3} <= {each["sequence"] for each in left}  # they wait in a batch
     assert board.json("prune", "--before", "30d", "--yes") == {"artifacts": 0, "activations": 0, "runs": 0}
 
 

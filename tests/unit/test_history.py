@@ -391,6 +391,8 @@ async def test_a_type_that_is_not_consumed_is_named(flock: Flock) -> None:
     assert (await answer(flock, parcel, "any")).verdict == "consumed"
     urgent = await flock.publish(Urgent())
     assert (await answer(flock, urgent, "pack")).verdict == "waiting"
+    flock.agent("count").consumes(Order, when=When.exists(Parcel)).calls(ignore)  # Parcels are counted, not consumed
+    assert (await answer(flock, parcel, "count")).reason == f"it takes Order, not {parcel.type}"
 
 
 async def test_a_failure_reaches_only_those_that_name_it(flock: Flock) -> None:
