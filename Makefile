@@ -10,7 +10,7 @@ COVERAGE := $(VENV)/bin/coverage report
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench docs clean
+.PHONY: help run test check bench chaos docs clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,6 +38,9 @@ check: $(VENV)/.ready-dev ## Run everything that a change must pass
 
 bench: $(VENV)/.ready-bench ## Measure against raw asyncio and print the table
 	$(VENV)/bin/python benchmarks/run.py $(ARGS)
+
+chaos: $(VENV)/.ready-test ## Kill a program hundreds of times and compare how its board ends
+	$(VENV)/bin/python tests/chaos/sweep.py $(ARGS)
 
 docs: $(VENV)/.ready-docs ## Build the documentation in site/
 	$(VENV)/bin/zensical build --clean --strict

@@ -3,6 +3,7 @@
 import json
 import runpy
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import human_approval
 import join
 import pizza
 import streaming
+import survive
 import timers
 import visibility
 from flock.cli.command import app
@@ -33,6 +35,7 @@ ENDS = {
     "join": {"Shipment"},
     "pizza": {"Pizza"},
     "streaming": {"Loud"},
+    "survive": {"Album"},
     "timers": {"Alarm"},
     "visibility": {"Note"},
 }
@@ -114,8 +117,25 @@ def test_visibility_returns_who_has_seen_what() -> None:
     }
 
 
+def test_survive_returns_what_a_killed_start_and_the_one_after_it_printed() -> None:
+    assert survive.main() == survive.Story(
+        first=[f"developing photo {number}, attempt 1" for number in (1, 2, 3)],
+        first_status=-signal.SIGKILL,
+        second=[
+            "developing photo 3, attempt 2",
+            "developing photo 4, attempt 1",
+            "developing photo 5, attempt 1",
+            "an album of [1, 2, 3, 4, 5]",
+        ],
+        second_status=0,
+    )
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_runs_as_a_script_and_prints(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_example_runs_as_a_script_and_prints(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{name}.py"])
     with warnings.catch_warnings(action="error"):
         runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     assert capsys.readouterr().out

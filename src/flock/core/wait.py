@@ -129,9 +129,9 @@ class Waiter:
         counts = dict.fromkeys(leaves(condition), 0)
         with _Watch(store, signals.changed, signals.quiet, signals.room) as watch:
             while True:
+                idle = not await store.work(run) and not self._scheduler.tasks_of(run)  # before what it made is read
                 while records := await watch.read():
                     _count(counts, records, run)
-                idle = not await store.work(run) and not self._scheduler.tasks_of(run)
                 if holds(condition, counts, idle=idle):
                     return True
                 if self.closed or (idle and not forever and not await self._may_change(run)):
@@ -148,6 +148,7 @@ class Waiter:
         failure: Failure | None = None  # an agent may handle it, so that an answer comes all the same
         with _Watch(store, signals.changed, signals.quiet, since=asked.sequence) as watch:
             while True:
+                over = not await store.work(run)  # before what it made is read
                 while records := await watch.read():
                     for record in records:
                         if record.run == run and isinstance(record.snapshot, kind):
@@ -155,7 +156,7 @@ class Waiter:
                             return payload
                         if failure is None and record.run == run and isinstance(record.snapshot, Failure):
                             failure = record.snapshot
-                if not await store.work(run):
+                if over:
                     _refuse_to_wait(kind, failure, await store.waiting(run))
                 if self.closed:
                     raise ClosedError(f"the Flock was closed before there was a {kind.__name__}")

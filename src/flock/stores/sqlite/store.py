@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from socket import socket as Socket  # noqa: N812 - a class by a lower-case name
 from typing import Final, TypeVar
 
 from flock.model.artifact import Record
@@ -84,20 +86,33 @@ class SQLiteStore:
         self._lease = lease
         self._poison = poison
         self._targets: dict[str, Target] = {}
+        self._types: Types | None = None
         self._open: _Open | None = None
 
     # ---- life
 
     async def open(self, clock: Clock, types: Types) -> Committed:
         """Migrate, and take over what processes that are gone have left; again on another loop: what that one ran."""
+        self._types = types
         if self._open is None:
-            self._open = await asyncio.to_thread(self._start, clock, types)
+            self._open = await self._joined(await asyncio.to_thread(self._start, clock, types))
         else:
             await self._writer.do(_recover)
-        self._open.attend()
         time, due = await self._writer.do(_look)
         clock.advance_to(time)
         return Committed(due=due)
+
+    async def _joined(self, found: _Open) -> _Open:
+        """Take a place among the processes on the file: the first step that writes there."""
+        try:
+            await found.writer.do(found.workers.join)
+        except BaseException as error:
+            with suppress(StoreError):
+                await found.close()
+            if isinstance(error, StoreError):
+                raise StoreError(f"{self.path} can't be opened for writing: {error}") from error
+            raise
+        return found
 
     def _start(self, clock: Clock, types: Types) -> _Open:
         db = connect(self.path, self._synchronous)
@@ -122,9 +137,9 @@ class SQLiteStore:
         if found is not None:
             await found.close()
 
-    def wakeups(self) -> AsyncIterator[object] | None:
-        """Tell of other processes' changes."""
-        return self._opened.hints()
+    def attend(self, hint: Callable[[], None]) -> None:
+        """Tell of other processes' changes, and of work that was taken over from one that is gone."""
+        self._opened.attend(hint)
 
     @property
     def _opened(self) -> _Open:
@@ -173,7 +188,12 @@ class SQLiteStore:
     # ---- reads
 
     async def _read(self, read: Callable[[Reading], T]) -> T:
-        return await self._opened.read(read)
+        """Read; past the end of a Flock, too, whose file is opened for just this."""
+        if self._open is not None:
+            return await self._open.read(read)
+        if self._types is None:
+            raise StoreError(f"the board at {self.path} is not open")
+        return await asyncio.to_thread(_read_once, self.path, read, self._types, self._targets)
 
     async def work(self, run: str | None = None) -> int:
         """Count what has to end."""
@@ -237,73 +257,82 @@ class _Open:
         self._types = types
         self._targets = targets
         self.workers = workers
-        workers.on_taken = self._take_note
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(_READERS, "flock sqlite reader")
-        self._news = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None  # of who attends
+        self._attending: asyncio.AbstractEventLoop | None = None
         self.writer = Writer(steps, workers)
-        self.writer.post(workers.join)
 
-    def attend(self) -> None:
-        """Take note of hints on the running loop."""
-        self._loop = asyncio.get_running_loop()
-        self._news = asyncio.Event()
-
-    def _take_note(self) -> None:
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._news.set)
-
-    async def hints(self) -> AsyncIterator[object]:
-        """Give one object for all hints that came since the last."""
-        socket, loop = self.workers.presence.socket, asyncio.get_running_loop()
+    def attend(self, hint: Callable[[], None]) -> None:
+        """Call this on the running loop, which may be another one than before."""
+        loop, socket = asyncio.get_running_loop(), self.workers.presence.socket
+        self.workers.on_taken = lambda: _call(loop, hint)
+        self._deafen()
         if socket is not None:
-            loop.add_reader(socket, self._drain)
-        try:
-            while True:
-                await self._news.wait()
-                self._news.clear()
-                yield None
-        finally:
-            if socket is not None and socket.fileno() >= 0:
-                loop.remove_reader(socket)
+            loop.add_reader(socket, _drain, socket, hint)
+            self._attending = loop
 
-    def _drain(self) -> None:
+    def _deafen(self) -> None:
+        loop, self._attending = self._attending, None
         socket = self.workers.presence.socket
-        try:
-            while socket is not None and socket.recv(16):
-                self._news.set()
-        except BlockingIOError:
-            return
+        if loop is not None and socket is not None and not loop.is_closed():
+            loop.remove_reader(socket)
 
     async def read(self, read: Callable[[Reading], T]) -> T:
         """Read in one transaction, in a reader's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._reading, read)
 
     def _reading(self, read: Callable[[Reading], T]) -> T:
-        try:
-            db = getattr(self._local, "db", None)
-            if db is None:
-                db = self._local.db = connect_reader(self._path)
-                self._connections.append(db)
-            db.execute("BEGIN")
-            try:
-                return read(Reading(db, self._types, self._targets))
-            finally:
-                db.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise StoreError(f"the board's file can't be read: {error}") from error
+        db = getattr(self._local, "db", None)
+        if db is None:
+            db = self._local.db = connect_reader(self._path)
+            self._connections.append(db)
+        return _read_on(db, read, self._types, self._targets)
 
     async def close(self) -> None:
-        """Leave, and end the threads."""
-        await self.writer.do(self.workers.leave)
-        await self.writer.close()
-        await asyncio.to_thread(self._readers.shutdown)
-        for db in (*self._connections, self._steps.db):
-            db.close()
-        self.workers.presence.leave()
+        """Leave, and end the threads, also when the file refuses to be told of it."""
+        self._deafen()
+        try:
+            await self.writer.do(self.workers.leave)
+        finally:
+            await self.writer.close()
+            await asyncio.to_thread(self._readers.shutdown)
+            for db in (*self._connections, self._steps.db):
+                db.close()
+            self.workers.presence.leave()
+
+
+def _call(loop: asyncio.AbstractEventLoop, hint: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # that loop is closed: who comes next looks anyway
+        loop.call_soon_threadsafe(hint)
+
+
+def _drain(socket: Socket, hint: Callable[[], None]) -> None:
+    """Take all hints that wait as one."""
+    with suppress(BlockingIOError):
+        while socket.recv(16):
+            pass
+    hint()
+
+
+def _read_on(db: sqlite3.Connection, read: Callable[[Reading], T], types: Types, targets: Mapping[str, Target]) -> T:
+    """Read one state."""
+    try:
+        db.execute("BEGIN")
+        try:
+            return read(Reading(db, types, targets))
+        finally:
+            db.rollback()  # a read changes nothing, and after some errors no transaction is left to commit
+    except sqlite3.Error as error:
+        raise StoreError(f"the board's file can't be read: {error}") from error
+
+
+def _read_once(path: Path, read: Callable[[Reading], T], types: Types, targets: Mapping[str, Target]) -> T:
+    db = connect_reader(path)
+    try:
+        return _read_on(db, read, types, targets)
+    finally:
+        db.close()
 
 
 def _recover(steps: Steps) -> None:

@@ -47,8 +47,10 @@ class Workers:
         steps.load()
 
     def declare(self, steps: Steps) -> None:
-        """Say which agents this process has."""
+        """Say which agents this process has; what they had waiting may be due soon, with no commit to say so."""
         self._serve(steps)
+        if steps.next_due() is not None:
+            self.on_taken()
 
     def leave(self, steps: Steps) -> None:
         """Deregister."""

@@ -1,0 +1,135 @@
+"""SIGKILL at exact places: all over a life, inside group commit, while a file is made, while it is pruned."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import burst
+import pruning
+import pytest
+from killing import Point
+from lives import Journal
+from scenario import problems_of
+from sweep import Ran, Sweep, bad, damage, killed, result, start
+
+from flock import Flock
+from flock.stores.url import open_store
+
+
+class Deaths:
+    """Boards on which one process each has died, by number."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def board(self, number: int) -> Path:
+        return self._folder / f"board-{number}.db"
+
+    def url(self, number: int) -> str:
+        return f"sqlite:///{self.board(number)}"
+
+    def acknowledged(self, number: int) -> set[str]:
+        return set(Journal(self._folder / f"journal-{number}").read())
+
+    def die(self, module: str, points: Sequence[Point]) -> Ran:
+        """Play a module once for each point, until that is reached, and once more to its end."""
+        url, journal = f"sqlite:///{self._folder}/board-{{}}.db", str(self._folder / "journal-{}")
+        return result(start(module, url, "--apart", "--journal", journal, "--die", *map(str, points)))
+
+
+@pytest.fixture
+def deaths(tmp_path: Path) -> Deaths:
+    return Deaths(tmp_path)
+
+
+def every(ran: Ran, statements: int) -> Sequence[Point]:
+    """Give points before and after each commit of a life, and at so many statements of it."""
+    points = [Point("before", number) for number in range(1, ran.commits + 1)]
+    points += [Point("after", number) for number in range(1, ran.commits + 1)]
+    step = max(1, ran.statements // statements)
+    return points + [Point("statement", number) for number in range(1, ran.statements + 1, step)]
+
+
+@pytest.mark.timeout(180)
+def test_a_program_that_is_killed_thirty_times_ends_with_the_board_of_one_that_is_not(tmp_path: Path) -> None:
+    outcomes = Sweep(tmp_path).run(30, 2, lambda _: None)
+    assert not bad(outcomes), "\n".join(bad(outcomes))
+    assert killed(outcomes) >= 30
+    assert any(len(each.history) > 1 for each in outcomes)  # four processes on one file
+
+
+@pytest.mark.timeout(180)
+async def test_a_kill_in_the_middle_of_a_group_commit_loses_nothing_acknowledged_and_leaves_nothing_half(
+    deaths: Deaths, tmp_path: Path
+) -> None:
+    ran = result(start("burst", f"sqlite:///{tmp_path / 'plain.db'}"))
+    assert ran.commits < burst.COUNT  # of 64 publishes and 64 settlements
+    points = every(ran, 12)
+    assert deaths.die("burst", points).deaths >= len(points) * 0.8  # groups differ from life to life
+    for number in range(len(points)):
+        await check_burst(deaths, number)
+
+
+async def check_burst(deaths: Deaths, number: int) -> None:
+    """Carry on after a death: each order that is there has one receipt, and those acknowledged are there."""
+    flock = Flock(store=deaths.url(number))
+    burst.build(flock)
+    async with flock:
+        report = await flock.run_until_idle(timeout=30)
+        board = await flock.store.list()
+    orders = {each.id for each in board if isinstance(each.payload, burst.Order)}
+    receipts = [each.parents[0] for each in board if isinstance(each.payload, burst.Receipt)]
+    assert deaths.acknowledged(number) <= orders
+    assert sorted(receipts) == sorted(orders)
+    assert report.idle
+    assert not [*problems_of(board)]
+    assert not damage(deaths.board(number))
+
+
+@pytest.mark.timeout(180)
+async def test_a_kill_while_a_file_is_made_leaves_one_that_opens_and_works(deaths: Deaths) -> None:
+    points = [Point("before", 1), Point("after", 1), *[Point("statement", number) for number in range(1, 61)]]
+    assert deaths.die("burst", points).deaths == len(points)
+    for number in range(len(points)):
+        if deaths.board(number).exists():
+            await check_burst(deaths, number)
+        assert await burst.play(deaths.url(number), Journal(None)) == burst.COUNT
+
+
+@pytest.mark.timeout(180)
+async def test_a_kill_while_it_prunes_takes_nothing_that_has_to_stay_and_the_next_prune_does_the_rest(
+    deaths: Deaths, tmp_path: Path
+) -> None:
+    full = tmp_path / "full.db"
+    await pruning.fill(f"sqlite:///{full}")
+
+    def fresh(count: int) -> None:
+        for number in range(count):
+            shutil.copy(full, deaths.board(number))
+
+    fresh(1)
+    ran = deaths.die("pruning", [])
+    expected = await left(deaths, 0)
+    points = every(ran, 60)
+    fresh(len(points) + 1)
+    assert deaths.die("pruning", points).deaths == len(points)
+    for number in range(len(points)):
+        assert not damage(deaths.board(number))
+        assert await left(deaths, number) == expected
+
+
+async def left(deaths: Deaths, number: int) -> tuple[Any, ...]:
+    """Prune what is left to prune; gives the runs and payloads that stayed, and what still comes of what waited."""
+    store = open_store(deaths.url(number))
+    flock = Flock(store=store)
+    pruning.build(flock)
+    async with flock:
+        await pruning.prune(store)
+        runs = [run for run in await store.runs() if run != "default"]
+        board = await flock.store.list()
+        await flock.publish(pruning.Signature(text="yes"), correlation_id=pruning.WAITING)
+        await flock.run_until_idle()
+        contracts = await flock.store.get_by_type(pruning.Contract)
+    assert contracts == [pruning.Contract(order=-1)]
+    return sorted(runs), sorted((each.type, repr(each.payload)) for each in board)
