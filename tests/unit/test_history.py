@@ -525,3 +525,28 @@ async def test_an_agent_can_ask_why_but_not_why_not(flock: Flock) -> None:
     assert (why.made_by.agent, why.made_by.state) == ("pack", "done")
     assert why.inputs == ()
     assert more == []
+
+
+async def test_a_flock_on_a_board_that_was_kept_counts_from_its_own_start(clock: FakeClock, tmp_path: Path) -> None:
+    def shop(*, works: bool) -> Flock:
+        flock = Flock(clock=clock, store=f"sqlite:///{tmp_path}/board.db")
+
+        @flock.agent
+        async def pack(order: Order) -> Parcel:
+            if not works:
+                raise ConnectionError("down")
+            return Parcel()
+
+        return flock
+
+    async with shop(works=False) as flock:
+        await flock.publish_many([Order(), Order()])
+        assert (await flock.run_until_idle()).failed == 2
+        first, _ = await flock.store.failures()
+    async with shop(works=True) as flock:
+        report = await flock.run_until_idle()
+        assert (report.succeeded, report.failed, report.failures) == (0, 0, ())
+        await flock.retry(first.id)
+        await flock.publish(Order())
+        report = await flock.run_until_idle()
+        assert (report.succeeded, report.failed, report.failures) == (2, 0, ())
