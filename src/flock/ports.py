@@ -283,6 +283,9 @@ class Store(Protocol):
 class KeepingStore(Store, Protocol):
     """A store that keeps what has been, and can be looked after."""
 
+    async def look(self, clock: Clock, types: Types) -> None:
+        """Open for reads alone, beside whoever works on the board; raises StoreError when nothing is there."""
+
     async def failures(self, run: str | None = None) -> Sequence[ledger.Activation]:
         """Give the activations that have failed, oldest first."""
 

@@ -11,13 +11,17 @@ from flock.stores.sqlite.store import SQLiteStore
 from flock.testing import FakeClock
 
 
-@pytest.fixture(autouse=True, params=["memory", "sqlite"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test on each kind of store; one that is marked `memory` is about that store alone."""
+    alone = next(metafunc.definition.iter_markers("memory"), None)
+    metafunc.parametrize("kind_of_store", ["memory"] if alone else ["memory", "sqlite"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
 def kind_of_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where a Flock keeps its board when the test does not say; a test marked `memory` is about that store alone."""
+    """Where a Flock keeps its board when the test does not say."""
     kind = str(request.param)
     if kind == "sqlite":
-        if request.node.get_closest_marker("memory") is not None:
-            pytest.skip("about the memory store")
         memory, made = app.open_store, 0
 
         def open_store(url: str) -> Store:

@@ -76,6 +76,7 @@ async def reads(flock: Flock, *kinds: type[BaseModel]) -> None:
     await flock.ready()
 
 
+@pytest.mark.memory
 async def test_p03_any_model_is_published_and_consumed_without_registration(flock: Flock) -> None:
     class Local(BaseModel):
         number: int

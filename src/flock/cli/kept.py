@@ -4,7 +4,7 @@ import datetime as dt
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple, TypeVar
 
 from flock.cli.errors import UsageError
 from flock.core.board import BoardReader
@@ -15,18 +15,12 @@ from flock.model.artifact import Artifact
 from flock.model.evaluation import FAILURE
 from flock.model.events import RunStatus
 from flock.model.ledger import Query
-from flock.ports import Clock, KeepingStore, Store, Types
+from flock.ports import Clock, KeepingStore, Store
 from flock.stores.url import open_store
 
 T = TypeVar("T")
 PAGE = 500  # artifacts read at once
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-
-
-@runtime_checkable
-class _Lookable(KeepingStore, Protocol):
-    async def look(self, clock: Clock, types: Types) -> None:
-        """Open for reads alone; raises StoreError when nothing is there."""
 
 
 class Choice(NamedTuple):
@@ -106,9 +100,9 @@ async def _used(store: KeepingStore, clock: Clock, types: Catalog, use: Callable
         await store.close()
 
 
-def _store_at(url: str) -> _Lookable:
+def _store_at(url: str) -> KeepingStore:
     store: Store = open_store(url)
-    if isinstance(store, _Lookable):
+    if isinstance(store, KeepingStore):
         return store
     raise UsageError(f"{url} keeps nothing to look at: name a store that does, as in sqlite:///board.db")
 

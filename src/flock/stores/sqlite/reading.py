@@ -6,6 +6,7 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from flock.core.gates import Arrival, slots_of
@@ -14,9 +15,11 @@ from flock.model.events import Waiting, WaitReason
 from flock.model.ledger import (
     Activation,
     Consumption,
+    Fate,
     Progress,
     Query,
     State,
+    StoreInfo,
     Target,
     TimerState,
 )
@@ -25,6 +28,7 @@ from flock.stores.collecting import describe
 from flock.stores.sqlite.counting import Counting, Counts, read_run
 from flock.stores.sqlite.records import Records, Row
 from flock.stores.sqlite.statements import SQL
+from flock.stores.sqlite.upkeep import fates, measure
 
 _REASONS: Mapping[State, WaitReason] = {State.READY: "ready", State.RUNNING: "running", State.DELAYED: "retry"}
 
@@ -93,6 +97,12 @@ class Reading:
     def _of_run(self, name: str, run: str) -> sqlite3.Cursor:
         return self._db.execute(SQL[name], (run,))
 
+    def time(self) -> float:
+        """Give the time of the last step."""
+        counting = Counting(self._db)
+        counting.load()
+        return counting.time
+
     # ---- what waits
 
     def waiting(self, run: str | None) -> list[Waiting]:
@@ -147,6 +157,14 @@ class Reading:
     def failures(self, run: str | None) -> list[Activation]:
         """Give the failed activations."""
         return self._made(self._db.execute(SQL["failures"], (run, run)))
+
+    def fates(self, id: str) -> list[Fate]:
+        """Look up what became of an artifact."""
+        return fates(self._db, id)
+
+    def info(self, path: Path) -> StoreInfo:
+        """Count and measure."""
+        return measure(self._db, path)
 
     def consumptions(self, id: str) -> list[Consumption]:
         """Look up which activations had an artifact as an input."""

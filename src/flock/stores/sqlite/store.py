@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from socket import socket as Socket  # noqa: N812 - a class by a lower-case name
 from typing import Final, TypeVar
 
 from flock.model.artifact import Record
@@ -21,23 +18,28 @@ from flock.model.ledger import (
     Commit,
     Committed,
     Consumption,
+    Fate,
     Lease,
     Progress,
+    Pruned,
     Query,
+    Retention,
+    StoreInfo,
     Target,
     TimerState,
     Withdrawn,
 )
 from flock.ports import Clock, Types
 from flock.stores.codec import encode
-from flock.stores.sqlite.files import Synchronous, connect, connect_reader
+from flock.stores.sqlite.files import Synchronous, connect
 from flock.stores.sqlite.reading import Reading
+from flock.stores.sqlite.session import Session, read_once
 from flock.stores.sqlite.steps import Steps
+from flock.stores.sqlite.upkeep import prune_runs, prune_some, vacuum
 from flock.stores.sqlite.workers import Workers
 from flock.stores.sqlite.writer import Writer
 
 T = TypeVar("T")
-_READERS: Final = 2
 LEASE: Final = 15.0  # seconds
 _SYNCHRONOUS: Final[dict[str, Synchronous]] = {"full": "full", "normal": "normal"}
 POISON: Final = 3  # processes that an activation may take with it
@@ -87,7 +89,7 @@ class SQLiteStore:
         self._poison = poison
         self._targets: dict[str, Target] = {}
         self._types: Types | None = None
-        self._open: _Open | None = None
+        self._open: Session | None = None
 
     # ---- life
 
@@ -102,7 +104,7 @@ class SQLiteStore:
         clock.advance_to(time)
         return Committed(due=due)
 
-    async def _joined(self, found: _Open) -> _Open:
+    async def _joined(self, found: Session) -> Session:
         """Take a place among the processes on the file: the first step that writes there."""
         try:
             await found.writer.do(found.workers.join)
@@ -114,7 +116,7 @@ class SQLiteStore:
             raise
         return found
 
-    def _start(self, clock: Clock, types: Types) -> _Open:
+    def _start(self, clock: Clock, types: Types) -> Session:
         db = connect(self.path, self._synchronous)
         try:
             steps = Steps(db, clock, types, self._poison)
@@ -123,7 +125,12 @@ class SQLiteStore:
         except BaseException:
             db.close()
             raise
-        return _Open(self.path, steps, workers, types, self._targets)
+        return Session(self.path, steps, workers, types, self._targets)
+
+    async def look(self, clock: Clock, types: Types) -> None:
+        """Take no part: reads open the file one by one."""
+        self._types = types
+        clock.advance_to(await self._read(Reading.time))
 
     def declare(self, targets: Iterable[Target]) -> None:
         """Know these subscriptions, and their agents as served."""
@@ -142,7 +149,7 @@ class SQLiteStore:
         self._opened.attend(hint)
 
     @property
-    def _opened(self) -> _Open:
+    def _opened(self) -> Session:
         if self._open is None:
             raise StoreError(f"the board at {self.path} is not open")
         return self._open
@@ -185,6 +192,22 @@ class SQLiteStore:
         """Make failed activations ready again."""
         return await self._writer.do(lambda steps: steps.retry(ids))
 
+    async def prune(self, retention: Retention) -> Pruned:
+        """Remove what may go, a few hundred artifacts at a time, so that others' steps go on in between."""
+        artifacts = activations = removed = since = 0
+        while True:
+            since, pruned = await self._writer.do(partial(prune_some, retention=retention, since=since))
+            if not since:
+                break
+            artifacts += pruned.artifacts
+        while (pruned := await self._writer.do(prune_runs)).runs:
+            activations, removed = activations + pruned.activations, removed + pruned.runs
+        return Pruned(artifacts, activations, removed)
+
+    async def vacuum(self) -> None:
+        """Give the space of what was removed back."""
+        await self._writer.do(vacuum, alone=True)
+
     # ---- reads
 
     async def _read(self, read: Callable[[Reading], T]) -> T:
@@ -193,7 +216,7 @@ class SQLiteStore:
             return await self._open.read(read)
         if self._types is None:
             raise StoreError(f"the board at {self.path} is not open")
-        return await asyncio.to_thread(_read_once, self.path, read, self._types, self._targets)
+        return await asyncio.to_thread(read_once, self.path, read, self._types, self._targets)
 
     async def work(self, run: str | None = None) -> int:
         """Count what has to end."""
@@ -235,6 +258,14 @@ class SQLiteStore:
         """Give the activations that have failed."""
         return await self._read(lambda reading: reading.failures(run))
 
+    async def fates(self, id: str) -> Sequence[Fate]:
+        """Look up what became of an artifact."""
+        return await self._read(lambda reading: reading.fates(id))
+
+    async def info(self) -> StoreInfo:
+        """Count and measure."""
+        return await self._read(lambda reading: reading.info(self.path))
+
     async def timers(self) -> Mapping[str, TimerState]:
         """Give the schedules' state."""
         return await self._read(Reading.timers)
@@ -246,93 +277,6 @@ class SQLiteStore:
     async def kinds(self) -> Sequence[str]:
         """Name the types."""
         return await self._read(Reading.kinds)
-
-
-class _Open:
-    """What an open store holds: its threads, its connections, and its place among other processes."""
-
-    def __init__(self, path: Path, steps: Steps, workers: Workers, types: Types, targets: Mapping[str, Target]) -> None:
-        self._path = path
-        self._steps = steps
-        self._types = types
-        self._targets = targets
-        self.workers = workers
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        self._readers = ThreadPoolExecutor(_READERS, "flock sqlite reader")
-        self._attending: asyncio.AbstractEventLoop | None = None
-        self.writer = Writer(steps, workers)
-
-    def attend(self, hint: Callable[[], None]) -> None:
-        """Call this on the running loop, which may be another one than before."""
-        loop, socket = asyncio.get_running_loop(), self.workers.presence.socket
-        self.workers.on_taken = lambda: _call(loop, hint)
-        self._deafen()
-        if socket is not None:
-            loop.add_reader(socket, _drain, socket, hint)
-            self._attending = loop
-
-    def _deafen(self) -> None:
-        loop, self._attending = self._attending, None
-        socket = self.workers.presence.socket
-        if loop is not None and socket is not None and not loop.is_closed():
-            loop.remove_reader(socket)
-
-    async def read(self, read: Callable[[Reading], T]) -> T:
-        """Read in one transaction, in a reader's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._reading, read)
-
-    def _reading(self, read: Callable[[Reading], T]) -> T:
-        db = getattr(self._local, "db", None)
-        if db is None:
-            db = self._local.db = connect_reader(self._path)
-            self._connections.append(db)
-        return _read_on(db, read, self._types, self._targets)
-
-    async def close(self) -> None:
-        """Leave, and end the threads, also when the file refuses to be told of it."""
-        self._deafen()
-        try:
-            await self.writer.do(self.workers.leave)
-        finally:
-            await self.writer.close()
-            await asyncio.to_thread(self._readers.shutdown)
-            for db in (*self._connections, self._steps.db):
-                db.close()
-            self.workers.presence.leave()
-
-
-def _call(loop: asyncio.AbstractEventLoop, hint: Callable[[], None]) -> None:
-    with suppress(RuntimeError):  # that loop is closed: who comes next looks anyway
-        loop.call_soon_threadsafe(hint)
-
-
-def _drain(socket: Socket, hint: Callable[[], None]) -> None:
-    """Take all hints that wait as one."""
-    with suppress(BlockingIOError):
-        while socket.recv(16):
-            pass
-    hint()
-
-
-def _read_on(db: sqlite3.Connection, read: Callable[[Reading], T], types: Types, targets: Mapping[str, Target]) -> T:
-    """Read one state."""
-    try:
-        db.execute("BEGIN")
-        try:
-            return read(Reading(db, types, targets))
-        finally:
-            db.rollback()  # a read changes nothing, and after some errors no transaction is left to commit
-    except sqlite3.Error as error:
-        raise StoreError(f"the board's file can't be read: {error}") from error
-
-
-def _read_once(path: Path, read: Callable[[Reading], T], types: Types, targets: Mapping[str, Target]) -> T:
-    db = connect_reader(path)
-    try:
-        return _read_on(db, read, types, targets)
-    finally:
-        db.close()
 
 
 def _recover(steps: Steps) -> None:
