@@ -22,6 +22,7 @@ from flock.model.ledger import Activation, Fate, Offer, Pruned, Retention, Store
 from flock.model.payload import Unreadable
 from flock.ports import Clock, KeepingStore, Store
 
+_LET_GO: Mapping[str, str] = {"expired": "given up at the end of its window", "withdrawn": "its run was cancelled"}
 Joined = tuple[Agent, int]  # an agent, and the board's last sequence before it was there
 
 
@@ -134,7 +135,8 @@ def _known(
         return WhyNot(id, "waiting", f"{reason}: {detail}" + (f", until {_time(due)}" if due else ""), due=due)
     if id in fates:
         _, _, state, at, detail = fates[id]
-        return WhyNot(id, state, f"{state} {_time(at)}".rstrip() + (f": {detail}" if detail else ""), due=at)
+        parts = (_LET_GO.get(state, state), _time(at), detail)
+        return WhyNot(id, state, ", ".join(filter(None, parts)), due=at)
     return None
 
 
