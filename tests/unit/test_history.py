@@ -230,10 +230,12 @@ async def test_each_subscription_has_its_own_answer(flock: Flock) -> None:
         .calls(ignore)
     )
     order = await flock.publish(Order())
+    await flock.publish(Order(number=2))  # waits where the other was refused
+    await flock.publish(Order(number=3), correlation_id="another")
     await flock.run_until_idle()
     answers = {each.subscription: each.verdict for each in await flock.store.why_not(order.id, "pack")}
     assert answers == {
-        "pack/each": "consumed", "pack/pairs": "waiting", "pack/threes": "refused", "pack/paid": "refused"
+        "pack/each": "consumed", "pack/pairs": "consumed", "pack/threes": "refused", "pack/paid": "refused"
     }  # fmt: skip
 
 
@@ -274,6 +276,16 @@ async def test_what_was_there_before_the_agent_was_missed_unless_it_is_replayed(
     found = await answer(flock, order, "late")
     assert (found.verdict, found.reason) == ("missed", "it was there before the agent, which has replay=False")
     assert (await answer(flock, order, "replay")).verdict == "consumed"
+
+
+async def test_what_a_process_without_the_agent_published_was_missed(clock: FakeClock, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/board.db"
+    async with Flock(clock=clock, store=url) as flock, Flock(clock=clock, store=url) as other:
+        flock.agent("pack").consumes(Order, replay=True).calls(ignore)
+        await flock.ready()
+        order = await other.publish(Order())
+        found = await answer(flock, order.id, "pack")
+    assert (found.verdict, found.reason) == ("missed", "a process that does not have this agent has published it")
 
 
 async def test_what_was_handed_to_an_agent_was_consumed_by_it(flock: Flock) -> None:
