@@ -281,7 +281,6 @@ class SQLiteStore:
 
 def _recover(steps: Steps) -> None:
     steps.activations.recover()
-    steps.counting.save(steps.counting.time)
 
 
 def _look(steps: Steps) -> tuple[float, float | None]:

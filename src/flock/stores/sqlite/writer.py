@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from flock.model.errors import FlockError, StoreError
 from flock.stores.sqlite.statements import SQL
-from flock.stores.sqlite.steps import Steps
+from flock.stores.sqlite.steps import Collision, Steps
 from flock.stores.sqlite.workers import Workers
 
 T = TypeVar("T")
@@ -117,16 +117,28 @@ class Writer:
         try:
             self._begin()
             for job in jobs:
-                self._step(job, several=len(jobs) > 1)
+                self._step(job)
+            self._steps.save()
             self._commit()
         except Exception as error:  # noqa: BLE001 - the guard of the file: each error becomes an answer
             self._undo()
+            for job in jobs:
+                job.answer = job.error = None
             if len(jobs) > 1:
                 for job in jobs:
-                    _forget(job)
                     self._transact([job])
-                return
-            jobs[0].answer, jobs[0].error = None, _explained(error)
+            elif isinstance(error, Collision) and not self._steps.careful:
+                self._carefully(jobs[0])
+            else:
+                jobs[0].error = _explained(error)
+
+    def _carefully(self, job: Job) -> None:
+        """Do a step again that came upon something known."""
+        self._steps.careful = True
+        try:
+            self._transact([job])
+        finally:
+            self._steps.careful = False
 
     def _begin(self) -> None:
         self._db.execute("BEGIN IMMEDIATE")
@@ -138,20 +150,15 @@ class Writer:
             self._workers.load()
             self._version = version
 
-    def _step(self, job: Job, *, several: bool) -> None:
-        """Do one step; what it refuses leaves the others' work as it is."""
-        if several:
-            self._db.execute("SAVEPOINT step")
+    def _step(self, job: Job) -> None:
+        """Do one step. One that is refused has changed nothing, so that it takes no other along."""
+        before = self._db.total_changes
         try:
             job.answer = job.act(self._steps)
         except FlockError as error:
-            job.error = error
-            if not several:
+            if self._db.total_changes != before:
                 raise
-            self._db.execute("ROLLBACK TO step")
-            self._steps.load()
-        if several:
-            self._db.execute("RELEASE step")
+            job.error = error
 
     def _commit(self) -> None:
         steps = self._steps.counting.steps
@@ -206,10 +213,6 @@ def _explained(error: Exception) -> Exception:
         told.__cause__ = error
         return told
     return error
-
-
-def _forget(job: Job) -> None:
-    job.answer = job.error = None
 
 
 def _nothing(_: Steps) -> None:
