@@ -116,8 +116,8 @@ class Home:
         types = self.spine.roster.types
         opened = await self.spine.store.open(self.spine.clock, types)
         types.meet(await self.spine.store.kinds())
-        self.loop = loop
         self.spine.last_sequence = (await self.spine.store.progress()).sequence
+        self.loop, self.spine.unclaimed = loop, True
         self.lifecycle.adopt(opened.due)
         if not again:
             await self.registrar.enlist()
