@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from flock.core.agent import Agent
-from flock.core.board import BoardReader
 from flock.core.clock import SystemClock
 from flock.core.components import ComponentRunner
 from flock.core.declare import AgentBuilder, declared_in
@@ -26,9 +25,10 @@ from flock.core.telemetry import Telemetry
 from flock.engines import function
 from flock.engines.choose import EngineChooser
 from flock.engines.threads import Threads
+from flock.history import BoardKeeper, Joined, keeping
 from flock.model.artifact import Artifact
 from flock.model.collect import positive
-from flock.model.errors import FlockError, PublishError
+from flock.model.errors import ConfigurationError, FlockError, PublishError
 from flock.model.evaluation import Failure
 from flock.model.events import RunReport, RunStatus
 from flock.model.visibility import Visibility
@@ -258,6 +258,18 @@ class Flock:
         await self._home.enter()
         return await self.scheduler.cancel_run(correlation_id)
 
+    async def retry(self, *ids: str, all: bool = False) -> Sequence[str]:  # noqa: A002 - what `ids` would be
+        """Make failed activations ready again, with all their attempts; gives the ids of those that are.
+
+        `store.failures()` lists them. Raises StoreError on a store that does not keep them.
+        """
+        await self._home.enter()
+        if all == bool(ids):
+            raise ConfigurationError("retry takes ids of failed activations, or all=True")
+        retried = await keeping(self._spine.store).retry(None if all else ids)
+        await self.scheduler.claim()
+        return retried
+
     def stream(
         self, *types: type[BaseModel], correlation_id: str | None = None, since: int | None = None
     ) -> AsyncGenerator[Artifact, None]:
@@ -295,9 +307,9 @@ class Flock:
     # ---- life
 
     @property
-    def store(self) -> BoardReader:
-        """Reads of the board, as its operator: everything."""
-        return BoardReader(self._spine.store, self._spine.clock, self._spine.roster.types)
+    def store(self) -> BoardKeeper:
+        """The board as its operator has it: reads of everything, and its upkeep."""
+        return BoardKeeper(self._spine.store, self._spine.clock, self._spine.roster.types, self._joined)
 
     def use_store(self, store: str | Store) -> None:
         """Keep the board in another store than was declared; raises FlockError once the Flock has started."""
@@ -322,6 +334,10 @@ class Flock:
         return await self._home.leave(grace)
 
     # ---- inside
+
+    def _joined(self, agent: AgentName) -> Joined:
+        found = self.get_agent(self._named(agent))
+        return found, self._registrar.joined[found.name]
 
     def _named(self, agent: AgentName) -> str:
         if isinstance(agent, str):

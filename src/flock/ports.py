@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -239,8 +239,8 @@ class Store(Protocol):
     async def cancel(self, *, run: str | None = None, activation: str | None = None) -> ledger.Withdrawn:
         """End a run for good, or one activation: open ones are cancelled, what the run holds in collectors goes."""
 
-    def wakeups(self) -> AsyncIterator[object] | None:
-        """Give hints that other processes changed something; None when no other process can."""
+    def attend(self, hint: Callable[[], None]) -> None:
+        """Call this on the running loop when other processes have changed something. Hints may be lost or repeated."""
 
     async def work(self, run: str | None = None) -> int:
         """Count, at no cost, what has to end before a run or the board is idle: open activations and timed batches."""
@@ -279,8 +279,12 @@ class Store(Protocol):
         """Name the types of the artifacts on the board."""
 
 
+@runtime_checkable
 class KeepingStore(Store, Protocol):
     """A store that keeps what has been, and can be looked after."""
+
+    async def look(self, clock: Clock, types: Types) -> None:
+        """Open for reads alone, beside whoever works on the board; raises StoreError when nothing is there."""
 
     async def failures(self, run: str | None = None) -> Sequence[ledger.Activation]:
         """Give the activations that have failed, oldest first."""

@@ -339,6 +339,7 @@ async def test_p02_what_one_engine_keeps_of_a_result_does_not_change_the_next_en
     assert seen == [basket()]
 
 
+@pytest.mark.memory
 async def test_p02_extras_private_attributes_and_foreign_objects_are_copied_too(flock: Flock) -> None:
     cart = Cart.model_validate({"extra": [1]})
     artifact = await flock.publish(cart)
@@ -366,6 +367,7 @@ async def test_p02_a_copy_remembers_which_fields_were_set(flock: Flock) -> None:
     assert artifact.payload.model_dump(exclude_unset=True) == {"items": []}
 
 
+@pytest.mark.memory
 @pytest.mark.parametrize(
     "shared",
     [
@@ -402,6 +404,7 @@ async def test_p02_a_model_that_is_not_frozen_is_never_shared(flock: Flock) -> N
     assert await flock.store.get_by_type(Item) == [Item(name="pen")]
 
 
+@pytest.mark.memory
 async def test_p02_instances_are_not_validated_again_and_dicts_are(flock: Flock) -> None:
     @flock.agent
     async def look(it: Price) -> None: ...
@@ -454,6 +457,7 @@ async def test_p02_no_part_of_an_artifact_can_be_set(flock: Flock, part: str) ->
     assert isinstance(artifact.parents, tuple)
 
 
+@pytest.mark.memory
 async def test_p02_what_a_copy_says_to_be_set_is_its_own(flock: Flock) -> None:
     class Plain(BaseModel):
         text: str = ""

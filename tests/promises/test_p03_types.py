@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import pytest
 from pydantic import BaseModel, RootModel, create_model
+from typing_extensions import override
 
 from flock import (
     AfterVisibility,
@@ -25,6 +26,12 @@ from flock import (
     Visibility,
     flock_type,
 )
+from flock.core.roster import Catalog
+from flock.model.ledger import Committed
+from flock.model.payload import Unreadable, find_loaded, type_name
+from flock.ports import Clock, Types
+from flock.stores.codec import decode, encode
+from flock.stores.memory import MemoryStore
 
 T = TypeVar("T")
 
@@ -69,6 +76,7 @@ async def reads(flock: Flock, *kinds: type[BaseModel]) -> None:
     await flock.ready()
 
 
+@pytest.mark.memory
 async def test_p03_any_model_is_published_and_consumed_without_registration(flock: Flock) -> None:
     class Local(BaseModel):
         number: int
@@ -112,7 +120,7 @@ async def test_p03_a_declared_name_is_not_inherited(flock: Flock) -> None:
     assert (await flock.publish(Invoice())).type == "billing.Invoice"
 
 
-@pytest.mark.parametrize("name", ["", " padded ", None, 3])
+@pytest.mark.parametrize("name", ["", " padded ", None, 3, Report])
 def test_p03_a_declared_name_must_be_a_name(name: Any) -> None:
     with pytest.raises(ConfigurationError, match="flock_type"):
         flock_type(name)
@@ -293,6 +301,182 @@ def test_p03_the_main_module_counts_as_its_files_stem(tmp_path: Path) -> None:
         [sys.executable, "-c", imported], capture_output=True, text=True, check=True
     )
     assert as_script.stdout.strip() == as_module.stdout.strip() == "shop:Thing"
+
+
+@pytest.mark.parametrize("spelling", ["shop:Thing", "shop:Shelf.Thing"])
+def test_p03_a_class_of_the_script_is_found_by_the_scripts_name(tmp_path: Path, spelling: str) -> None:
+    script = tmp_path / "shop.py"
+    script.write_text(textwrap.dedent(FINDING))
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, str(script), spelling], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == f"{spelling} True"
+
+
+FINDING = """
+    import sys
+    from flock.core.roster import Catalog
+    from flock.model.payload import type_name
+    from pydantic import BaseModel
+
+    class Thing(BaseModel):
+        pass
+
+    class Shelf:
+        class Thing(BaseModel):
+            pass
+
+    found = Catalog().find(sys.argv[1])
+    print(type_name(found), found in (Thing, Shelf.Thing))
+"""
+
+
+def test_p03_finding_a_class_imports_nothing() -> None:
+    lazy = types.ModuleType("lazy_shop")
+    asked: list[str] = []
+    vars(lazy)["__getattr__"] = asked.append
+    sys.modules["lazy_shop"] = lazy
+    before = set(sys.modules)
+    try:
+        assert [Catalog().find(f"{module}:Thing.Part") for module in ("lazy_shop", "this", "wsgiref.util")] == [
+            None
+        ] * 3
+    finally:
+        del sys.modules["lazy_shop"]
+    assert asked == []
+    assert set(sys.modules) == before - {"lazy_shop"}
+
+
+def test_p03_a_class_with_a_declared_name_is_found_once_it_is_known() -> None:
+    catalog = Catalog()
+    assert catalog.find("billing.Invoice") is None
+    catalog.know(Invoice)
+    assert catalog.find("billing.Invoice") is Invoice
+    assert catalog.find(f"{__name__}:Invoice") is None
+
+
+class Curious(MemoryStore):
+    """Keeps the types that it was opened with."""
+
+    types: Types
+
+    @override
+    async def open(self, clock: Clock, types: Types) -> Committed:
+        self.types = types
+        return await super().open(clock, types)
+
+
+async def test_p03_what_stores_find_is_what_was_declared_published_or_asked_for() -> None:
+    names = [f"known.{number}" for number in range(5)]
+    consumed, made, published, got, asked = (flock_type(name)(create_model(name)) for name in names)
+    store = Curious()
+    async with Flock(store=store) as flock:
+        await flock.ready()
+        assert [store.types.find(name) for name in names] == [None] * 5
+
+        async def nothing(inputs: Any = None) -> None: ...
+
+        flock.agent("reader").consumes(consumed).publishes(made).calls(nothing)
+        await flock.publish(published())
+        await flock.store.get_by_type(got)
+        await flock.store.query(asked)
+        assert [store.types.find(name) for name in names] == [consumed, made, published, got, asked]
+
+
+# What a store that keeps refuses: no other process would find the class.
+
+
+class Found:
+    """Knows one class, whatever it is asked for."""
+
+    def __init__(self, cls: type[BaseModel]) -> None:
+        self.cls = cls
+
+    def find(self, name: str) -> type[BaseModel] | None:  # noqa: ARG002 - of the port
+        return self.cls
+
+
+def test_p03_a_local_class_is_not_kept_unless_it_has_a_name() -> None:
+    class Local(BaseModel):
+        pass
+
+    class LocalBox(BaseModel, Generic[T]):
+        content: T
+
+    @flock_type("tests.Named")
+    class Named(BaseModel):
+        pass
+
+    for payload in (Local(), Box[Local](content=Local()), Box[list[Local]](content=[]), LocalBox[int](content=1)):
+        with pytest.raises(PublishError, match=r"inside a function.*@flock_type\(\"") as caught:
+            encode(payload)
+        assert type(payload).__name__ in str(caught.value)
+    assert decode("tests.Named", 1, encode(Named()).payload, Found(Named)) == Named()
+    assert encode(flock_type("tests.LocalBox")(LocalBox[int])(content=1)).payload == '{"content":1}'
+
+
+def test_p03_classes_of_modules_are_kept_without_a_name() -> None:
+    for payload in (Report(), Shelf.Report(), Box[int](content=1), Box[Report](content=Report()), Names(["a"])):
+        assert decode("", 1, encode(payload).payload, Found(type(payload))) == payload
+
+
+NOTEBOOK = """
+import sys
+from flock import PublishError, flock_type
+from flock.stores.codec import encode
+from pydantic import BaseModel
+
+class Cell(BaseModel):
+    pass
+
+try:
+    print(encode(Cell()))
+except PublishError as error:
+    print(error)
+print(encode(flock_type("cells.Cell")(Cell)()).payload)
+"""
+
+
+def test_p03_a_class_of_a_notebook_is_not_kept_unless_it_has_a_name(tmp_path: Path) -> None:
+    script = tmp_path / "cells.py"
+    script.write_text(NOTEBOOK)
+    typed, saved = (
+        subprocess.run([sys.executable, *args], capture_output=True, text=True, check=True).stdout  # noqa: S603
+        for args in (["-c", NOTEBOOK], [str(script)])
+    )
+    assert "Cell is defined in a notebook or at a prompt" in typed
+    assert '@flock_type("Cell")' in typed
+    assert typed.endswith("\n{}\n")
+    assert saved == "Encoded(payload='{}', version=1)\n{}\n"
+
+
+def test_p03_default_names_are_found_also_where_a_version_is_declared() -> None:
+    assert type_name(Versioned) == f"{__name__}:Versioned"
+    assert find_loaded(f"{__name__}:Versioned") is Versioned
+    assert Catalog().find(f"{__name__}:Versioned") is Versioned
+
+
+@flock_type(version=2)
+class Versioned(BaseModel):
+    pass
+
+
+async def test_p03_what_could_not_be_read_fires_only_who_names_it(flock: Flock) -> None:
+    seen: dict[str, list[Any]] = {"any": [], "unreadable": []}
+
+    @flock.agent("any").consumes(BaseModel)
+    async def any_(it: BaseModel) -> None:
+        seen["any"].append(it)
+
+    @flock.agent("unreadable")
+    async def unreadable(it: Unreadable) -> None:
+        seen["unreadable"].append(it)
+
+    payload = Unreadable(type="a:B", version=1, content="{}", reason="test")
+    await flock.publish(payload)
+    await flock.publish(Report())
+    assert (await flock.run_until_idle()).failures == ()
+    assert seen == {"any": [Report()], "unreadable": [payload]}
 
 
 async def test_p03_of_two_classes_with_one_full_name_the_newer_counts(flock: Flock) -> None:

@@ -348,6 +348,7 @@ ODD_KEYS: dict[str, object] = {
 }
 
 
+@pytest.mark.memory
 @pytest.mark.parametrize("kind", ODD_KEYS)
 async def test_p07_a_join_key_that_no_store_can_keep_is_the_same_failure(flock: Flock, kind: str) -> None:
     @flock.agent("pack").consumes(Order, Payment, join=JoinSpec(by=lambda it: it.key, within=3))
@@ -373,6 +374,7 @@ GOOD_KEYS: list[tuple[object, object]] = [
 ]
 
 
+@pytest.mark.memory
 @pytest.mark.parametrize(("one", "two"), GOOD_KEYS, ids=repr)
 async def test_p07_equal_keys_meet(flock: Flock, one: object, two: object) -> None:
     @flock.agent("pack").consumes(Order, Payment, join=JoinSpec(by=lambda it: it.key, within=3))
@@ -385,6 +387,7 @@ async def test_p07_equal_keys_meet(flock: Flock, one: object, two: object) -> No
 OTHER_KEYS: list[tuple[object, object]] = [(1, True), (1, "1"), (0, False), ("a", ("a",)), (("a", "b"), ("ab",))]
 
 
+@pytest.mark.memory
 @pytest.mark.parametrize(("one", "two"), OTHER_KEYS, ids=repr)
 async def test_p07_keys_of_different_kinds_never_meet(flock: Flock, one: object, two: object) -> None:
     @flock.agent("pack").consumes(Order, Payment, join=JoinSpec(by=lambda it: it.key, within=3))

@@ -73,6 +73,7 @@ async def test_p12_a_running_agent_may_still_publish() -> None:
     assert len(await flock.store.list()) == 3
 
 
+@pytest.mark.memory
 async def test_p12_after_the_grace_period_activations_are_cancelled_and_stay_ready() -> None:
     clock = FakeClock()
     cancelled: list[int] = []
@@ -97,6 +98,7 @@ async def test_p12_after_the_grace_period_activations_are_cancelled_and_stay_rea
     assert [(each.reason, each.artifacts) for each in report.waiting] == [("ready", (order.id,))]
 
 
+@pytest.mark.memory
 async def test_p12_the_report_says_what_waits_and_nothing_is_flushed() -> None:
     clock = FakeClock(autojump=False)
     flock = Flock(clock=clock)
@@ -232,6 +234,7 @@ async def test_p12_shutdown_names_a_body_that_does_not_stop() -> None:
     assert clock.now() <= start + 5 + 1 + 0.001  # the grace period, and a moment for clean-up
 
 
+@pytest.mark.memory
 @pytest.mark.parametrize(
     "wait",
     [
@@ -260,6 +263,7 @@ async def test_p12_who_waits_for_an_interrupted_activation_is_told(
         await waiting
 
 
+@pytest.mark.memory
 async def test_p12_who_waits_for_idle_gets_a_report_that_is_not() -> None:
     flock, started = Flock(clock=FakeClock()), asyncio.Event()
 

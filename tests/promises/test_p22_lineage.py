@@ -161,6 +161,28 @@ async def test_p22_consumptions_say_which_activations_had_it(flock: Flock) -> No
     assert await flock.store.consumptions(book) == []
 
 
+async def test_p22_why_names_the_activation_and_its_inputs_at_every_step(flock: Flock) -> None:
+    publishing_house(flock)
+    request = await flock.publish(Request())
+    await flock.run_until_idle()
+    (book,) = await flock.store.query(Book)
+    for artifact in await flock.store.list():
+        why = await flock.store.why(artifact)
+        assert why.artifact == artifact
+        assert tuple(each.id for each in why.inputs) == artifact.parents
+        made_by = why.made_by
+        if artifact == request:
+            assert made_by is None
+        else:
+            assert made_by is not None
+            assert (made_by.activation, made_by.agent) == (artifact.activation_id, artifact.produced_by)
+            assert (made_by.attempt, made_by.state) == (1, "done")
+    (answer,) = await flock.store.why_not(request, "bind")
+    assert (answer.verdict, answer.activation) == ("refused", None)
+    (answer,) = await flock.store.why_not((await flock.store.why(book)).inputs[0], "bind")
+    assert (answer.verdict, answer.activation) == ("consumed", book.activation_id)
+
+
 async def test_p22_lineage_of_what_is_not_on_the_board_is_an_error(flock: Flock) -> None:
     with pytest.raises(VisibilityError, match="nothing"):
         await flock.store.lineage("nothing")
@@ -178,6 +200,9 @@ async def test_p22_an_agent_sees_only_its_part_of_a_lineage(flock: Flock) -> Non
     async def look(review: Review, ctx: Context) -> None:
         found = await ctx.board.lineage(ctx.artifacts[0])
         seen.append([type(each.payload).__name__ for each in found.ancestors])
+        seen.append([type(each.payload).__name__ for each in (await ctx.board.why(ctx.artifacts[0])).inputs])
+        with pytest.raises(VisibilityError):
+            await ctx.board.why(ctx.artifacts[0].parents[0])
 
     @flock.agent("read").consumes(Draft).publishes(Review, visibility=PrivateVisibility(agents=frozenset({"look"})))
     async def read(draft: Draft) -> Review:
@@ -185,7 +210,7 @@ async def test_p22_an_agent_sees_only_its_part_of_a_lineage(flock: Flock) -> Non
 
     await flock.publish(Request())
     await flock.run_until_idle()
-    assert seen == [["Request"]]
+    assert seen == [["Request"], []]
 
 
 async def test_p22_a_board_can_be_read_as_of_any_sequence(flock: Flock) -> None:
@@ -213,8 +238,8 @@ async def test_p22_queries_combine_their_filters_in_board_order(flock: Flock) ->
     async def write(request: Request) -> Draft:
         return Draft(name=request.name)
 
-    await flock.publish(Request(name="write"), correlation_id="one", tags=["a", "b"])
     await flock.publish(Request(name="x"), correlation_id="two", tags=["a"])
+    await flock.publish(Request(name="write"), correlation_id="one", tags=["a", "b"])
     await flock.run_until_idle()
     store = flock.store
 
@@ -222,17 +247,17 @@ async def test_p22_queries_combine_their_filters_in_board_order(flock: Flock) ->
         found = await store.query(**filters)
         return [f"{type(each.payload).__name__} {each.payload.name}" for each in found]
 
-    assert await names() == ["Request write", "Request x", "Draft write"]
+    assert await names() == ["Request x", "Request write", "Draft write"]
     assert await names(correlation_id="one") == ["Request write", "Draft write"]
-    assert await names(tags=["a"]) == ["Request write", "Request x"]
+    assert await names(tags=["a"]) == ["Request x", "Request write"]
     assert await names(tags={"a", "b"}) == ["Request write"]
     assert await names(tags="new") == ["Draft write"]
     assert await names(produced_by="write") == ["Draft write"]
     assert await names(produced_by="external", correlation_id="two") == ["Request x"]
-    assert await names(types=[Request, Draft], since=1, until=2) == ["Request x"]
+    assert await names(types=[Request, Draft], since=1, until=2) == ["Request write"]
     assert await names(types="Draft") == ["Draft write"]
-    assert await names(limit=1) == ["Request write"]
-    assert await names(limit=1, offset=1) == ["Request x"]
+    assert await names(limit=1) == ["Request x"]
+    assert await names(limit=1, offset=1) == ["Request write"]
     assert await names(offset=2) == ["Draft write"]
     assert await names(types=Book) == []
 

@@ -1,11 +1,10 @@
-"""The command line: `flock run`, `flock check` and `flock graph`."""
+"""The command line: `flock run`, `flock check`, `flock graph` and `flock board`."""
 
 import asyncio
 import json
 import os
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, NoReturn, TextIO
@@ -15,11 +14,10 @@ from rich.console import Console
 from rich.text import Text
 
 from flock.app import Flock
-from flock.cli import inputs, progress, report, session
-from flock.cli.errors import UsageError
+from flock.cli import board, inputs, progress, report, session
+from flock.cli.errors import INTERRUPTED, UsageError, complaints
 from flock.cli.streams import own_stdout, show_log
 from flock.cli.target import load
-from flock.model.errors import FlockError
 from flock.topology import Finding
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
@@ -52,6 +50,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(board.app)
 
 
 def main() -> None:
@@ -90,7 +89,10 @@ def run(
         list[str] | None,
         typer.Option(metavar="JSON|@FILE|-", help="An object with a 'type', or a list of them; may be repeated."),
     ] = None,
-    store: Annotated[str | None, typer.Option(metavar="URL", help="Keep the board there, not where declared.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Keep the board there, not where declared, and go on with what is on it."),
+    ] = None,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Stop waiting after so long.")] = None,
     drain: Annotated[
         bool, typer.Option("--drain", help="Fire partial batches once nothing else is left to do.")
@@ -102,7 +104,7 @@ def run(
     With nothing to publish and agents that have schedules it goes on until the last of these has fired, the timeout
     or Ctrl-C.
     """
-    with _complaints():
+    with complaints():
         if timeout is not None and not timeout >= 0:
             raise UsageError(f"--timeout takes seconds of zero or more, not {timeout}")
         objects = inputs.read(publish or ())
@@ -127,7 +129,7 @@ def _played(flock: Flock, request: session.Request) -> session.Outcome:
     def at_once() -> NoReturn:
         console.show_cursor()
         console.print("stopped at once", style="yellow")
-        _leave(report.INTERRUPTED)
+        _leave(INTERRUPTED)
 
     runner = asyncio.Runner()
     try:
@@ -167,7 +169,7 @@ def check(
 
     Exit status: 0 unless something can't work (1).
     """
-    with _complaints(), own_stdout() if as_json else nullcontext() as out:
+    with complaints(), own_stdout() if as_json else nullcontext() as out:
         findings = load(target).check()
         if out is None:
             _list(findings)
@@ -191,7 +193,7 @@ def graph(
     form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.MERMAID,
 ) -> None:
     """Draw how agents and types hang together."""
-    with _complaints(), own_stdout() as out:
+    with complaints(), own_stdout() as out:
         drawn = load(target).graph()
         match form:
             case Format.MERMAID:
@@ -200,18 +202,6 @@ def graph(
                 out.write(drawn.dot())
             case Format.JSON:
                 out.write(drawn.json() + "\n")
-
-
-@contextmanager
-def _complaints() -> Generator[None]:
-    """Say in plain words what has to be changed, and exit with 2."""
-    try:
-        yield
-    except (UsageError, FlockError) as error:
-        sys.stderr.write(f"flock: {error}\n")
-        raise typer.Exit(report.USAGE) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(report.INTERRUPTED) from None
 
 
 __all__ = ["app", "main"]

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from flock.cli.errors import INTERRUPTED
 from flock.cli.session import Outcome
 from flock.core.clock import SystemClock
 from flock.model.artifact import Artifact
@@ -16,7 +17,7 @@ from flock.model.events import Waiting
 _MOST = 20  # lines per section
 _WIDTH = 200  # characters of a payload
 
-IDLE, FAILED, USAGE, NOT_IDLE, INTERRUPTED = 0, 1, 2, 3, 130
+IDLE, FAILED, NOT_IDLE = 0, 1, 3
 
 
 def status_of(outcome: Outcome) -> int:

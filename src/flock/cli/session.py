@@ -86,9 +86,8 @@ class _Session:
         self._stuck = False
 
     async def open(self) -> None:
-        """Start, and count from here on: a store that keeps knows what other processes did."""
+        """Start, and go on with what is on the board."""
         await self._flock.ready()
-        await self._flock.run_until_idle(timeout=0)
 
     async def work(self, stop: asyncio.Event) -> None:
         """Publish and wait until the end or a signal."""

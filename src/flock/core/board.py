@@ -11,6 +11,7 @@ from flock.core.roster import Catalog
 from flock.model.artifact import Artifact, Record
 from flock.model.context import Lineage
 from flock.model.errors import VisibilityError
+from flock.model.history import Maker, Why
 from flock.model.ledger import Consumption, Query
 from flock.model.payload import members
 from flock.model.visibility import PUBLIC, Identity
@@ -81,12 +82,22 @@ class BoardReader:
 
     async def lineage(self, artifact: Artifact | str) -> Lineage:
         """Give ancestors and descendants; raises VisibilityError when the artifact is not there or not for you."""
-        own = await self.get(_id(artifact))
-        if own is None:
-            raise VisibilityError(f"there is no artifact {_id(artifact)!r} on this board for you")
+        own = await self._own(artifact)
         up = await self._all(own.record, lambda edge: self._store.get([each for r in edge for each in r.parents]))
         down = await self._all(own.record, lambda edge: self._store.children([record.id for record in edge]))
         return Lineage(own, tuple(up), tuple(down))
+
+    async def why(self, artifact: Artifact | str) -> Why:
+        """Say what made it, of which inputs; raises VisibilityError when it is not there or not for you."""
+        own = await self._own(artifact)
+        record, now, made_by = own.record, self._clock.now(), None
+        if record.activation_id is not None:
+            made_by = Maker(record.activation_id, record.produced_by)
+            made = await self._store.activation(record.activation_id)
+            if made is not None:
+                made_by = Maker(made.id, made.agent, made.subscription, made.attempt, made.state.value)
+        inputs = [each for each in await self._store.get(record.parents) if sees(self._identity, each, now)]
+        return Why(own, made_by, tuple(map(Artifact.of, inputs)))
 
     async def consumptions(self, artifact: Artifact | str) -> Sequence[Consumption]:
         """Say which activations had it as an input; nothing when it is not for you."""
@@ -96,6 +107,12 @@ class BoardReader:
     async def runs(self) -> Sequence[str]:
         """Name the runs, oldest first."""
         return await self._store.runs()
+
+    async def _own(self, artifact: Artifact | str) -> Artifact:
+        own = await self.get(_id(artifact))
+        if own is None:
+            raise VisibilityError(f"there is no artifact {_id(artifact)!r} on this board for you")
+        return own
 
     async def _all(
         self, own: Record, step: Callable[[Iterable[Record]], Awaitable[Sequence[Record]]]

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from flock.core import timers
-from flock.core.agent import Agent, Mode, Predicate, RetryPolicy, Scope, Score, Subscription, settle
+from flock.core.agent import Agent, Every, Mode, Predicate, RetryPolicy, Scope, Score, Subscription, settle
 from flock.model.collect import BatchSpec, JoinSpec, positive, seconds
 from flock.model.conditions import Condition
 from flock.model.errors import ConfigurationError
@@ -295,7 +295,7 @@ def _where(value: object) -> Predicate | None:
     for each in predicates:
         _take(each, callable(each), "where= takes a function of a payload, or several")
     if len(predicates) > 1:
-        return lambda payload: all(predicate(payload) for predicate in predicates)
+        return Every(tuple(predicates))
     return predicates[0] if predicates else None
 
 

@@ -28,6 +28,7 @@ class Registrar:
         self._engines = engines
         self.pending: dict[str, AgentBuilder] = {}
         self.fresh: list[tuple[Agent, int | None]] = []  # not started, with the last sequence before they were there
+        self.joined: dict[str, int] = {}  # the same of all agents, by name
 
     def reserve(self, builder: AgentBuilder) -> AgentBuilder:
         """Keep a name for a declaration; raises ConfigurationError when it is taken."""
@@ -48,6 +49,7 @@ class Registrar:
             builder = self.pending.pop(next(iter(self.pending)))
             agent = builder.freeze(self._engines(builder))
             self._spine.roster.add(agent)
+            self.joined[agent.name] = self._spine.last_sequence
             self.fresh.append((agent, self._spine.last_sequence or None))
 
     async def enlist(self) -> None:

@@ -202,7 +202,9 @@ class Executor:
                 await self._settler.failed(agent, lease, error)
                 if hooks is not None:
                     await hooks.notify("on_error", agent, acting.ctx, error)
-            case KeyboardInterrupt() | SystemExit() | GeneratorExit():
+            case GeneratorExit():  # nothing can be awaited any more; the next loop finds it running and runs it again
+                raise error
+            case KeyboardInterrupt() | SystemExit():
                 await self._spine.store.release(lease)
                 raise error
             case _:

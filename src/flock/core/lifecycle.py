@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from flock.core.agent import Agent
@@ -20,6 +20,7 @@ from flock.model.schedule import Every, ScheduleSpec
 from flock.ports import Clock
 
 logger = logging.getLogger("flock")
+_GATHER = 0.002  # seconds in which hints of other processes are taken together
 _AGAIN = 1.0  # seconds until a callback that failed is tried again
 
 
@@ -53,8 +54,9 @@ class DeadlineLoop:
     async def stop(self) -> None:
         """Cancel the task and wait for its end."""
         task, self._task, self._due = self._task, None, None
-        if task is not asyncio.current_task():
-            await _end(task)
+        if task is not None and task is not asyncio.current_task() and not task.done():
+            task.cancel()
+            await asyncio.wait({task})
 
     async def _run(self) -> None:
         while self._due is not None:
@@ -74,13 +76,6 @@ class DeadlineLoop:
                 self.arm(self._clock.now() + _AGAIN)
 
 
-async def _end(task: asyncio.Task[None] | None) -> None:
-    """Cancel a task and wait until it is gone."""
-    if task is not None and not task.done():
-        task.cancel()
-        await asyncio.wait({task})
-
-
 class LifecycleManager:
     """Owns the loops of one Flock: for what the store has due (batches, joins, retries, delays) and for schedules."""
 
@@ -91,7 +86,7 @@ class LifecycleManager:
         self._deadlines = DeadlineLoop("deadlines", spine.clock, self._tick)
         self._schedules = DeadlineLoop("schedules", spine.clock, self._fire)
         self._timers: dict[str, _Timer] = {}
-        self._listener: asyncio.Task[None] | None = None
+        self._hinted = False
         self.skipped = 0
         spine.on_due = self._deadlines.arm
 
@@ -128,17 +123,25 @@ class LifecycleManager:
         self._schedules.disarm()
         self._deadlines.arm(due)
         self._schedules.arm(self._next())
-        loop, hints = asyncio.get_running_loop(), self._spine.store.wakeups()
-        self._listener = None if hints is None else loop.create_task(self._follow(hints), name="flock wake-ups")
+        self._spine.store.attend(self._hint)
 
     async def shutdown(self) -> None:
         """Stop every loop and wait until they are gone."""
         await self._deadlines.stop()
         await self._schedules.stop()
-        listener, self._listener = self._listener, None
-        await _end(listener)
+
+    def _hint(self) -> None:
+        """Look soon at what other processes have done; what comes until then is seen with it."""
+        if not self._spine.closed:
+            self._hinted = True
+            self._deadlines.arm(self._spine.clock.now() + _GATHER)
 
     async def _tick(self) -> float | None:
+        if self._hinted:
+            self._hinted = False
+            await self._scheduler.claim()
+            for channel in (self._spine.signals.quiet, self._spine.signals.room):
+                channel.wake()
         committed = await self._spine.store.tick(self._spine.roster.limits)
         self._spine.dispatch(committed)
         self._spine.signals.changed.wake()  # what was due may wait for something else now
@@ -173,14 +176,6 @@ class LifecycleManager:
             self.skipped += count
             self._spine.metrics.count(Counter.TICKS_SKIPPED, count, agent=agent)
             self._spine.signals.emit("skipped", agent=agent, count=count, reason=f"tick: {why}")
-
-    async def _follow(self, hints: AsyncIterator[object]) -> None:
-        signals = self._spine.signals
-        async for _ in hints:
-            await self._scheduler.claim()
-            self._deadlines.arm(self._spine.clock.now())
-            for channel in (signals.changed, signals.quiet, signals.room):
-                channel.wake()
 
 
 class _Timer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel
 
@@ -13,7 +13,10 @@ from flock.core.gates import encode_key
 from flock.model.artifact import Record
 from flock.model.evaluation import Failure
 from flock.model.ledger import Offer, Target
+from flock.model.payload import Unreadable
 from flock.model.visibility import PUBLIC, AfterVisibility, Identity
+
+Objection = Literal["visibility", "own output", "tags", "producer", "run"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -31,15 +34,18 @@ class Entry:
     run: str | None = None
     own: bool = True
 
-    def admits(self, record: Record) -> bool:
-        """Ask everything but visibility and the predicate."""
+    def objection(self, record: Record) -> Objection | None:
+        """Say what speaks against a record, or None; asks everything but type and predicate."""
         producer = record.produced_by
-        return (
-            (self.own or producer != self.target.agent)
-            and self.tags <= record.tags
-            and (not self.from_agents or producer in self.from_agents)
-            and (self.run is None or self.run == record.run)
-        )
+        if not record.visibility.allows(self.identity):
+            return "visibility"
+        if not self.own and producer == self.target.agent:
+            return "own output"
+        if not self.tags <= record.tags:
+            return "tags"
+        if self.from_agents and producer not in self.from_agents:
+            return "producer"
+        return None if self.run is None or self.run == record.run else "run"
 
 
 class Route(NamedTuple):
@@ -61,6 +67,7 @@ class Rejection(NamedTuple):
     error: Exception
 
 
+_ONLY_BY_NAME: Final = (Failure, Unreadable)  # these match no subscription to a base class
 NOWHERE = Route((), choosy=False, shy=frozenset())
 
 
@@ -68,10 +75,11 @@ def entries_of(agent: Agent) -> Iterator[Entry]:
     """Give every way into an agent's subscriptions that a publish may take."""
     for subscription in agent.subscriptions:
         if subscription.mode != "direct":
-            yield from _entries(agent, subscription)
+            yield from ways_into(agent, subscription)
 
 
-def _entries(agent: Agent, subscription: Subscription) -> Iterator[Entry]:
+def ways_into(agent: Agent, subscription: Subscription) -> Iterator[Entry]:
+    """Give every way into one subscription: its slots, then its counters."""
     for slot, kind in enumerate(subscription.types):
         yield Entry(
             target=subscription.target, identity=agent.identity, kind=kind, slot=slot, where=subscription.where,
@@ -89,11 +97,11 @@ def _entries(agent: Agent, subscription: Subscription) -> Iterator[Entry]:
 def route(cls: type[BaseModel], entries: Iterable[Entry]) -> Route:
     """Choose the entries for one class: each subscription's slot of the nearest base, in order of registration."""
     order = {base: rank for rank, base in enumerate(cls.__mro__)}
-    failure = issubclass(cls, Failure)
+    own = next((kind for kind in _ONLY_BY_NAME if issubclass(cls, kind)), BaseModel)
     nearest: dict[tuple[str, int], Entry] = {}
     for entry in entries:
         rank = order.get(entry.kind)
-        if rank is None or (failure and not issubclass(entry.kind, Failure)):
+        if rank is None or not issubclass(entry.kind, own):
             continue
         place = (entry.target.subscription, min(entry.slot, 0))
         other = nearest.get(place)
@@ -122,5 +130,4 @@ def match(found: Route, record: Record, offers: list[Offer], rejections: list[Re
 
 def _admitted(found: Route, record: Record) -> list[tuple[Callable[[Any], bool] | None, Entry]]:
     """Leave out who may not see the record or does not want it; predicates are asked afterwards."""
-    visibility = record.visibility
-    return [pair for pair in found.entries if visibility.allows(pair[1].identity) and pair[1].admits(record)]
+    return [pair for pair in found.entries if pair[1].objection(record) is None]

@@ -36,7 +36,7 @@ class Waiter:
         self._spine = spine
         self._scheduler = scheduler
         self._lifecycle = lifecycle
-        self._reported = Progress()
+        self.reported = Progress()  # what the last report of the whole board has counted
         self.closed = False
 
     # ---- idleness
@@ -81,15 +81,15 @@ class Waiter:
     async def report(self, run: str | None, *, idle: bool, duration: float) -> RunReport:
         """Count a run's activations; for the whole board those since the last report."""
         progress = await self._spine.store.progress(run)
-        before = Progress() if run is not None else self._reported
+        before = Progress() if run is not None else self.reported
         if run is None:
-            self._reported = progress
+            self.reported = progress
         news = progress.newest_failure > before.sequence
         failures = await self._failures(run, before.sequence) if news else ()
         return RunReport(
             idle=idle,
             succeeded=progress.succeeded - before.succeeded,
-            failed=progress.failed - before.failed,
+            failed=max(0, progress.failed - before.failed),  # what has failed may have been tried again since
             cancelled=progress.cancelled - before.cancelled,
             waiting=tuple(await self._waiting(run, progress)),
             failures=tuple(failures),
@@ -108,21 +108,7 @@ class Waiter:
     async def status(self, run: str) -> RunStatus:
         """Say where a run stands."""
         progress = await self._spine.store.progress(run)
-        failures = progress.newest_failure and await self._failures(run, limit=1)
-        states: dict[RunState, object] = {
-            "cancelled": progress.was_cancelled,
-            "unknown": not progress.known,
-            "active": progress.work,
-            "waiting": progress.collecting,
-            "failed": progress.failed or failures,
-            "succeeded": True,
-        }
-        return RunStatus(
-            state=next(state for state, applies in states.items() if applies),
-            ready=progress.ready, running=progress.running, delayed=progress.delayed, succeeded=progress.succeeded,
-            failed=progress.failed, cancelled=progress.cancelled, waiting=progress.collecting,
-            artifacts=progress.artifacts,
-        )  # fmt: skip
+        return status_of(progress, progress.newest_failure and await self._failures(run, limit=1))
 
     # ---- conditions and answers
 
@@ -143,9 +129,9 @@ class Waiter:
         counts = dict.fromkeys(leaves(condition), 0)
         with _Watch(store, signals.changed, signals.quiet, signals.room) as watch:
             while True:
+                idle = not await store.work(run) and not self._scheduler.tasks_of(run)  # before what it made is read
                 while records := await watch.read():
                     _count(counts, records, run)
-                idle = not await store.work(run) and not self._scheduler.tasks_of(run)
                 if holds(condition, counts, idle=idle):
                     return True
                 if self.closed or (idle and not forever and not await self._may_change(run)):
@@ -162,6 +148,7 @@ class Waiter:
         failure: Failure | None = None  # an agent may handle it, so that an answer comes all the same
         with _Watch(store, signals.changed, signals.quiet, since=asked.sequence) as watch:
             while True:
+                over = not await store.work(run)  # before what it made is read
                 while records := await watch.read():
                     for record in records:
                         if record.run == run and isinstance(record.snapshot, kind):
@@ -169,7 +156,7 @@ class Waiter:
                             return payload
                         if failure is None and record.run == run and isinstance(record.snapshot, Failure):
                             failure = record.snapshot
-                if not await store.work(run):
+                if over:
                     _refuse_to_wait(kind, failure, await store.waiting(run))
                 if self.closed:
                     raise ClosedError(f"the Flock was closed before there was a {kind.__name__}")
@@ -255,6 +242,24 @@ class _Watch:
         if records:
             self._cursor = records[-1].sequence
         return records
+
+
+def status_of(progress: Progress, failures: object) -> RunStatus:
+    """Say where a run stands; `failures` is true when it has Failures."""
+    states: dict[RunState, object] = {
+        "cancelled": progress.was_cancelled,
+        "unknown": not progress.known,
+        "active": progress.work,
+        "waiting": progress.collecting,
+        "failed": progress.failed or failures,
+        "succeeded": True,
+    }
+    return RunStatus(
+        state=next(state for state, applies in states.items() if applies),
+        ready=progress.ready, running=progress.running, delayed=progress.delayed, succeeded=progress.succeeded,
+        failed=progress.failed, cancelled=progress.cancelled, waiting=progress.collecting,
+        artifacts=progress.artifacts,
+    )  # fmt: skip
 
 
 def _next(channels: Sequence[Channel]) -> asyncio.Future[None]:

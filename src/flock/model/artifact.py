@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 from typing_extensions import override
 
 from flock.model.errors import PublishError
-from flock.model.payload import loaded_type, private_copy, type_name
+from flock.model.payload import Unreadable, loaded_type, private_copy, type_name
 from flock.model.visibility import PUBLIC, PublicVisibility, Visibility, from_plain, to_plain
 
 M = TypeVar("M", bound=BaseModel)
@@ -173,8 +173,11 @@ class Artifact:
         """Give the artifact as JSON text; `from_json` reads it back."""
         record = self._record
         parts = {_JSON_NAMES.get(name, name): getattr(record, name) for name in Record.__slots__}
-        payload = record.snapshot.model_dump(mode="json", by_alias=True, round_trip=True)
-        parts |= {"payload": payload, "created_at": self.created_at.isoformat(), "visibility": self.visibility}
+        parts |= {
+            "payload": _plain(record.snapshot),
+            "created_at": self.created_at.isoformat(),
+            "visibility": self.visibility,
+        }
         return json.dumps(parts, default=to_plain)
 
     @classmethod
@@ -213,6 +216,16 @@ class Artifact:
         """Show what identifies it; payloads may be private."""
         record = self._record
         return f"<Artifact {record.type} #{record.sequence} {record.id} by {record.produced_by} in run {record.run}>"
+
+
+def _plain(payload: BaseModel) -> Any:  # noqa: ANN401 - what JSON holds
+    """Give a payload as JSON data; one that could not be read as it was stored."""
+    if isinstance(payload, Unreadable):
+        try:
+            return json.loads(payload.content)
+        except ValueError:  # which may be why
+            return payload.content
+    return payload.model_dump(mode="json", by_alias=True, round_trip=True)
 
 
 _new = Artifact.__new__

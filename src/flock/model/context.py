@@ -11,6 +11,7 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from pydantic import BaseModel
 
 from flock.model.artifact import Artifact, part
+from flock.model.history import Why
 from flock.model.ledger import Activation, Consumption, Lease, Trigger
 
 M = TypeVar("M", bound=BaseModel)
@@ -53,6 +54,9 @@ class Reads(Protocol):
 
     async def lineage(self, artifact: Artifact | str) -> Lineage:
         """Give ancestors and descendants."""
+
+    async def why(self, artifact: Artifact | str) -> Why:
+        """Say what made it, of what."""
 
     async def consumptions(self, artifact: Artifact | str) -> Sequence[Consumption]:
         """Say who had it as an input."""

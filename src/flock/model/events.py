@@ -38,7 +38,10 @@ class Event:
 
 
 class Waiting(NamedTuple):
-    """Something that waits: why, for whom, since which artifacts, and when it is due (UTC seconds or None)."""
+    """Something that waits: why, for whom, with which artifacts, and when it is due (UTC seconds or None).
+
+    `subscription` is the id of the one that it waits for; empty for schedules.
+    """
 
     reason: WaitReason
     agent: str
@@ -46,6 +49,7 @@ class Waiting(NamedTuple):
     artifacts: tuple[str, ...] = ()
     due: float | None = None
     detail: str = ""
+    subscription: str = ""
 
 
 class RunReport(NamedTuple):

@@ -29,6 +29,7 @@ _DECLARED: Final = "__flock_type__"
 _SLOTS: Final = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
 _SETTERS: Final = [vars(BaseModel)[slot].__set__ for slot in _SLOTS]  # past what models do when they are assigned to
 _new: Final = object.__new__
+_EMPTY: Final[dict[str, object]] = {}
 
 
 class Declaration(NamedTuple):
@@ -114,9 +115,9 @@ def members(value: object) -> list[object]:
 def find_loaded(name: str) -> type[BaseModel] | None:
     """Find a model by its stable name `module:QualName` among the modules that are loaded; imports nothing."""
     module, _, path = name.partition(":")
-    found: object = sys.modules.get(module)
+    found: object = sys.modules.get(module) or sys.modules.get("__main__")  # which may be the script of that name
     for part in path.split("."):
-        found = getattr(found, part, None)
+        found = getattr(found, "__dict__", _EMPTY).get(part)  # past a module's __getattr__, which may import
     return found if isinstance(found, type) and issubclass(found, BaseModel) and type_name(found) == name else None
 
 

@@ -194,6 +194,7 @@ class Activations:
                 artifacts=tuple([record.id for record in each.inputs]),
                 due=each.due,
                 detail=each.id,
+                subscription=each.subscription,
             )
 
 

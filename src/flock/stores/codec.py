@@ -1,10 +1,15 @@
-"""Payloads and visibilities as text, for stores that keep."""
+"""Payloads and visibilities as text, for stores that keep.
+
+A payload is kept as the JSON that pydantic writes. What is written is read again at once, and compared: validators
+therefore run once more when a payload is published, and whenever it is read.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import json
+import sys
 from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel, RootModel, ValidationError
@@ -14,8 +19,9 @@ from flock.model.errors import PublishError, StoreError
 from flock.model.payload import Unreadable, declaration
 from flock.model.visibility import PUBLIC, Visibility, from_plain, to_plain
 from flock.ports import Types
+from flock.stores.losses import FOR_BYTES, advice, loss_at, loss_of
 
-# A class whose aliases differ for reading and writing is kept by its fields' names; pydantic reads these from 2.11 on.
+# From pydantic 2.11 on, a class whose aliases differ for reading and writing can be kept by its fields' names.
 _NAMES_TOO: Final[dict[str, Any]] = (
     {"by_alias": True, "by_name": True}
     if "by_name" in inspect.signature(BaseModel.model_validate_json).parameters
@@ -31,16 +37,68 @@ class Encoded(NamedTuple):
 
 
 def encode(snapshot: BaseModel) -> Encoded:
-    """Give a payload as text that reads back as the same; raises PublishError where it would not."""
+    """Give a payload as text that reads back as the same; raises PublishError, with what to do, where it would not."""
+    cls = type(snapshot)
+    _check_name(cls)
+    try:
+        text = _write(snapshot, by_alias=True)
+    except PublishError as error:
+        text = _write_by_names(snapshot, error)
+    return Encoded(text, declaration(cls).version)
+
+
+@functools.lru_cache(maxsize=4096)
+def _check_name(cls: type[BaseModel]) -> None:
+    """Refuse a class that another process could not find again (P3)."""
+    if declaration(cls).name is not None:
+        return
+    generic = cls.__pydantic_generic_metadata__
+    for part in (cls, generic["origin"], *generic["args"]):
+        if isinstance(part, type) and (where := _passing(part)) is not None:
+            raise PublishError(
+                f"{cls.__qualname__} can't be kept: {part.__name__} is defined {where}, where another process does not "
+                f'find it. Define it in a module, or name it: @flock_type("{cls.__name__}")'
+            )
+
+
+def _passing(cls: type) -> str | None:
+    """Say where a class is defined, if it is gone with its process."""
+    if "<locals>" in cls.__qualname__:
+        return "inside a function"
+    if cls.__module__ == "__main__" and not getattr(sys.modules.get("__main__"), "__file__", None):
+        return "in a notebook or at a prompt"
+    return None
+
+
+def _write(snapshot: BaseModel, *, by_alias: bool) -> str:
+    """Give the text of a payload if it reads back as the same; raises PublishError."""
     cls = type(snapshot)
     try:
-        text = cls.__pydantic_serializer__.to_json(snapshot, by_alias=True, round_trip=True, warnings=False).decode()
-        again = cls.__pydantic_validator__.validate_json(text, **_NAMES_TOO)
+        text = cls.__pydantic_serializer__.to_json(
+            snapshot, by_alias=by_alias, round_trip=True, warnings=False
+        ).decode()
     except Exception as error:
-        raise PublishError(f"{cls.__name__} can't be kept: {error}") from error
-    if again.__dict__ != snapshot.__dict__ or again.__pydantic_extra__ != snapshot.__pydantic_extra__:
-        raise PublishError(f"{cls.__name__} can't be kept: it would be read back as something else")
-    return Encoded(text, declaration(cls).version)
+        hint = f". {FOR_BYTES}" if "invalid utf-8 sequence" in str(error) else ""
+        raise PublishError(f"{cls.__name__} can't be kept: {error}{hint}") from error
+    try:
+        loss = loss_of(snapshot, cls.__pydantic_validator__.validate_json(text, **_NAMES_TOO))
+    except ValidationError as error:
+        place = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
+        hint = advice(loss_at(snapshot, place))
+        raise PublishError(f"{cls.__name__} can't be kept ({_said(error)}): {hint}") from error
+    except Exception as error:
+        raise PublishError(f"{cls.__name__} can't be kept: its JSON can't be read back: {_said(error)}") from error
+    if loss is not None:
+        raise PublishError(f"{cls.__name__} can't be kept: {advice(loss)}")
+    return text
+
+
+def _write_by_names(snapshot: BaseModel, refusal: PublishError) -> str:
+    """Try again with the names of fields in place of aliases; raises the first refusal when that is no better."""
+    try:
+        return _write(snapshot, by_alias=False)
+    except PublishError:
+        raise refusal from refusal.__cause__
 
 
 def decode(name: str, version: int, payload: str, types: Types) -> BaseModel:
@@ -82,7 +140,7 @@ def visibility_text(visibility: Visibility) -> str | None:
     try:
         return _visibility_text(visibility)
     except TypeError:  # it can't be hashed, which each of the five can
-        return json.dumps(to_plain(visibility))
+        return json.dumps(to_plain(visibility), default=to_plain)
 
 
 def visibility_from(text: str | None) -> Visibility:

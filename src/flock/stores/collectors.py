@@ -124,7 +124,7 @@ class Collector(Collecting):
             reason, detail, due = describe(row.spec, row.slots, self.target.slots)
             yield Waiting(
                 reason=reason, agent=self.target.agent, run=self.scope or records[-1].run, detail=detail, due=due,
-                artifacts=tuple(record.id for record in records),
+                artifacts=tuple(record.id for record in records), subscription=self.target.subscription,
             )  # fmt: skip
 
     def _held(self) -> Iterator[ListRow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from flock.model.artifact import Record
 from flock.model.events import Waiting
@@ -75,9 +75,8 @@ class MemoryStore:
     async def close(self) -> None:
         """Keep everything: the board is there as long as the store object is."""
 
-    def wakeups(self) -> AsyncIterator[object] | None:
+    def attend(self, hint: Callable[[], None]) -> None:
         """Nobody else changes this board."""
-        return None
 
     # ------------------------------------------------------------------ the one step
 

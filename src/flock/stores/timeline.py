@@ -55,6 +55,7 @@ class Timeline:
                 artifacts=(record.id,),
                 due=due,
                 detail="not visible yet",
+                subscription=offer.target.subscription,
             )
 
     def withdraw(self, run: str) -> list[Record]:

@@ -104,11 +104,18 @@ class Counting:
             run = self._touched[name] = self.look(name)
         return run
 
-    def add(self, names: Iterable[str]) -> None:
+    def add(self, names: Iterable[str], now: float) -> None:
         """Count artifacts, one for each name."""
         for name in names:
-            self.touch(name).artifacts += 1
+            run = self.touch(name)
+            run.artifacts += 1
+            run.quiet = now
             self.board.artifacts += 1
+
+    def remove(self, name: str) -> None:
+        """Count an artifact that is gone."""
+        self.touch(name).artifacts -= 1
+        self.board.artifacts -= 1
 
     def start(self, names: tuple[str, ...], agent: str) -> int:
         """Count an activation that these runs contributed to; gives which of its agent it is in the first run."""

@@ -6,6 +6,7 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from flock.core.gates import Arrival, slots_of
@@ -14,9 +15,11 @@ from flock.model.events import Waiting, WaitReason
 from flock.model.ledger import (
     Activation,
     Consumption,
+    Fate,
     Progress,
     Query,
     State,
+    StoreInfo,
     Target,
     TimerState,
 )
@@ -25,6 +28,7 @@ from flock.stores.collecting import describe
 from flock.stores.sqlite.counting import Counting, Counts, read_run
 from flock.stores.sqlite.records import Records, Row
 from flock.stores.sqlite.statements import SQL
+from flock.stores.sqlite.upkeep import fates, measure
 
 _REASONS: Mapping[State, WaitReason] = {State.READY: "ready", State.RUNNING: "running", State.DELAYED: "retry"}
 
@@ -93,6 +97,12 @@ class Reading:
     def _of_run(self, name: str, run: str) -> sqlite3.Cursor:
         return self._db.execute(SQL[name], (run,))
 
+    def time(self) -> float:
+        """Give the time of the last step."""
+        counting = Counting(self._db)
+        counting.load()
+        return counting.time
+
     # ---- what waits
 
     def waiting(self, run: str | None) -> list[Waiting]:
@@ -110,12 +120,12 @@ class Reading:
             reason, detail, due = _told(first, held, target)
             yield Waiting(
                 reason=reason, agent=first.agent, run=first.scope or records[-1].run, detail=detail, due=due,
-                artifacts=tuple([record.id for record in records]),
+                artifacts=tuple([record.id for record in records]), subscription=first.subscription,
             )  # fmt: skip
 
     def _delayed(self, run: str | None) -> Iterator[Waiting]:
-        for due, agent, of, id in self._db.execute(SQL["delayed_waiting"], (run, run)):
-            yield Waiting(reason="after", agent=agent, run=of, artifacts=(id,), due=due, detail="not visible yet")
+        for due, agent, of, id, subscription in self._db.execute(SQL["delayed_waiting"], (run, run)):
+            yield Waiting("after", agent, of, (id,), due, "not visible yet", subscription)
 
     def _activations(self, run: str | None) -> Iterator[Waiting]:
         missing = set(self.unserved())
@@ -128,6 +138,7 @@ class Reading:
                 artifacts=tuple([record.id for record in each.inputs]),
                 due=each.due,
                 detail=each.id if here else f"{each.id}: no process has an agent of this name",
+                subscription=each.subscription,
             )
 
     # ---- activations
@@ -146,6 +157,14 @@ class Reading:
     def failures(self, run: str | None) -> list[Activation]:
         """Give the failed activations."""
         return self._made(self._db.execute(SQL["failures"], (run, run)))
+
+    def fates(self, id: str) -> list[Fate]:
+        """Look up what became of an artifact."""
+        return fates(self._db, id)
+
+    def info(self, path: Path) -> StoreInfo:
+        """Count and measure."""
+        return measure(self._db, path)
 
     def consumptions(self, id: str) -> list[Consumption]:
         """Look up which activations had an artifact as an input."""

@@ -157,7 +157,7 @@ class Steps:
                 counting.newest_failure = record.sequence
             rows.append(artifact_row(record, text))
             parents += [(parent, record.sequence) for parent in record.parents]
-        counting.add(runs)
+        counting.add(runs, self._now())
         self.db.executemany(SQL["add_artifact"], rows)
         if parents:
             self.db.executemany(SQL["add_parent"], parents)

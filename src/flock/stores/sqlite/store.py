@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -20,23 +18,28 @@ from flock.model.ledger import (
     Commit,
     Committed,
     Consumption,
+    Fate,
     Lease,
     Progress,
+    Pruned,
     Query,
+    Retention,
+    StoreInfo,
     Target,
     TimerState,
     Withdrawn,
 )
 from flock.ports import Clock, Types
 from flock.stores.codec import encode
-from flock.stores.sqlite.files import Synchronous, connect, connect_reader
+from flock.stores.sqlite.files import Synchronous, connect
 from flock.stores.sqlite.reading import Reading
+from flock.stores.sqlite.session import Session, read_once
 from flock.stores.sqlite.steps import Steps
+from flock.stores.sqlite.upkeep import prune_runs, prune_some, vacuum
 from flock.stores.sqlite.workers import Workers
 from flock.stores.sqlite.writer import Writer
 
 T = TypeVar("T")
-_READERS: Final = 2
 LEASE: Final = 15.0  # seconds
 _SYNCHRONOUS: Final[dict[str, Synchronous]] = {"full": "full", "normal": "normal"}
 POISON: Final = 3  # processes that an activation may take with it
@@ -85,22 +88,23 @@ class SQLiteStore:
         self._lease = lease
         self._poison = poison
         self._targets: dict[str, Target] = {}
-        self._open: _Open | None = None
+        self._types: Types | None = None
+        self._open: Session | None = None
 
     # ---- life
 
     async def open(self, clock: Clock, types: Types) -> Committed:
         """Migrate, and take over what processes that are gone have left; again on another loop: what that one ran."""
+        self._types = types
         if self._open is None:
             self._open = await self._joined(await asyncio.to_thread(self._start, clock, types))
         else:
             await self._writer.do(_recover)
-        self._open.attend()
         time, due = await self._writer.do(_look)
         clock.advance_to(time)
         return Committed(due=due)
 
-    async def _joined(self, found: _Open) -> _Open:
+    async def _joined(self, found: Session) -> Session:
         """Take a place among the processes on the file: the first step that writes there."""
         try:
             await found.writer.do(found.workers.join)
@@ -112,7 +116,7 @@ class SQLiteStore:
             raise
         return found
 
-    def _start(self, clock: Clock, types: Types) -> _Open:
+    def _start(self, clock: Clock, types: Types) -> Session:
         db = connect(self.path, self._synchronous)
         try:
             steps = Steps(db, clock, types, self._poison)
@@ -121,7 +125,12 @@ class SQLiteStore:
         except BaseException:
             db.close()
             raise
-        return _Open(self.path, steps, workers, types, self._targets)
+        return Session(self.path, steps, workers, types, self._targets)
+
+    async def look(self, clock: Clock, types: Types) -> None:
+        """Take no part: reads open the file one by one."""
+        self._types = types
+        clock.advance_to(await self._read(Reading.time))
 
     def declare(self, targets: Iterable[Target]) -> None:
         """Know these subscriptions, and their agents as served."""
@@ -135,12 +144,12 @@ class SQLiteStore:
         if found is not None:
             await found.close()
 
-    def wakeups(self) -> AsyncIterator[object] | None:
-        """Tell of other processes' changes."""
-        return self._opened.hints()
+    def attend(self, hint: Callable[[], None]) -> None:
+        """Tell of other processes' changes, and of work that was taken over from one that is gone."""
+        self._opened.attend(hint)
 
     @property
-    def _opened(self) -> _Open:
+    def _opened(self) -> Session:
         if self._open is None:
             raise StoreError(f"the board at {self.path} is not open")
         return self._open
@@ -183,10 +192,31 @@ class SQLiteStore:
         """Make failed activations ready again."""
         return await self._writer.do(lambda steps: steps.retry(ids))
 
+    async def prune(self, retention: Retention) -> Pruned:
+        """Remove what may go, a few hundred artifacts at a time, so that others' steps go on in between."""
+        artifacts = activations = removed = since = 0
+        while True:
+            since, pruned = await self._writer.do(partial(prune_some, retention=retention, since=since))
+            if not since:
+                break
+            artifacts += pruned.artifacts
+        while (pruned := await self._writer.do(prune_runs)).runs:
+            activations, removed = activations + pruned.activations, removed + pruned.runs
+        return Pruned(artifacts, activations, removed)
+
+    async def vacuum(self) -> None:
+        """Give the space of what was removed back."""
+        await self._writer.do(vacuum, alone=True)
+
     # ---- reads
 
     async def _read(self, read: Callable[[Reading], T]) -> T:
-        return await self._opened.read(read)
+        """Read; past the end of a Flock, too, whose file is opened for just this."""
+        if self._open is not None:
+            return await self._open.read(read)
+        if self._types is None:
+            raise StoreError(f"the board at {self.path} is not open")
+        return await asyncio.to_thread(read_once, self.path, read, self._types, self._targets)
 
     async def work(self, run: str | None = None) -> int:
         """Count what has to end."""
@@ -228,6 +258,14 @@ class SQLiteStore:
         """Give the activations that have failed."""
         return await self._read(lambda reading: reading.failures(run))
 
+    async def fates(self, id: str) -> Sequence[Fate]:
+        """Look up what became of an artifact."""
+        return await self._read(lambda reading: reading.fates(id))
+
+    async def info(self) -> StoreInfo:
+        """Count and measure."""
+        return await self._read(lambda reading: reading.info(self.path))
+
     async def timers(self) -> Mapping[str, TimerState]:
         """Give the schedules' state."""
         return await self._read(Reading.timers)
@@ -239,85 +277,6 @@ class SQLiteStore:
     async def kinds(self) -> Sequence[str]:
         """Name the types."""
         return await self._read(Reading.kinds)
-
-
-class _Open:
-    """What an open store holds: its threads, its connections, and its place among other processes."""
-
-    def __init__(self, path: Path, steps: Steps, workers: Workers, types: Types, targets: Mapping[str, Target]) -> None:
-        self._path = path
-        self._steps = steps
-        self._types = types
-        self._targets = targets
-        self.workers = workers
-        workers.on_taken = self._take_note
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        self._readers = ThreadPoolExecutor(_READERS, "flock sqlite reader")
-        self._news = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None  # of who attends
-        self.writer = Writer(steps, workers)
-
-    def attend(self) -> None:
-        """Take note of hints on the running loop."""
-        self._loop = asyncio.get_running_loop()
-        self._news = asyncio.Event()
-
-    def _take_note(self) -> None:
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._news.set)
-
-    async def hints(self) -> AsyncIterator[object]:
-        """Give one object for all hints that came since the last."""
-        socket, loop = self.workers.presence.socket, asyncio.get_running_loop()
-        if socket is not None:
-            loop.add_reader(socket, self._drain)
-        try:
-            while True:
-                await self._news.wait()
-                self._news.clear()
-                yield None
-        finally:
-            if socket is not None and socket.fileno() >= 0:
-                loop.remove_reader(socket)
-
-    def _drain(self) -> None:
-        socket = self.workers.presence.socket
-        try:
-            while socket is not None and socket.recv(16):
-                self._news.set()
-        except BlockingIOError:
-            return
-
-    async def read(self, read: Callable[[Reading], T]) -> T:
-        """Read in one transaction, in a reader's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._reading, read)
-
-    def _reading(self, read: Callable[[Reading], T]) -> T:
-        try:
-            db = getattr(self._local, "db", None)
-            if db is None:
-                db = self._local.db = connect_reader(self._path)
-                self._connections.append(db)
-            db.execute("BEGIN")
-            try:
-                return read(Reading(db, self._types, self._targets))
-            finally:
-                db.rollback()  # a read changes nothing, and after some errors no transaction is left to commit
-        except sqlite3.Error as error:
-            raise StoreError(f"the board's file can't be read: {error}") from error
-
-    async def close(self) -> None:
-        """Leave, and end the threads, also when the file refuses to be told of it."""
-        try:
-            await self.writer.do(self.workers.leave)
-        finally:
-            await self.writer.close()
-            await asyncio.to_thread(self._readers.shutdown)
-            for db in (*self._connections, self._steps.db):
-                db.close()
-            self.workers.presence.leave()
 
 
 def _recover(steps: Steps) -> None:

@@ -171,7 +171,7 @@ UPDATE delayed SET gone = ?, why = ? WHERE number = ?
 SELECT number, artifact FROM delayed WHERE gone IS NULL AND run = ? ORDER BY due, number
 
 -- name: delayed_waiting
-SELECT delayed.due, delayed.agent, delayed.run, artifact.id FROM delayed
+SELECT delayed.due, delayed.agent, delayed.run, artifact.id, delayed.subscription FROM delayed
 JOIN artifact ON artifact.sequence = delayed.artifact
 WHERE gone IS NULL AND (? IS NULL OR delayed.run = ?) ORDER BY delayed.due, delayed.number
 
@@ -326,3 +326,74 @@ SELECT * FROM activation WHERE state = 'failed' AND (? IS NULL OR run = ?) ORDER
 -- name: retry
 UPDATE activation SET state = 'ready', epoch = epoch + 1, attempt = 0, deferrals = 0, crashes = 0, error = NULL,
     ended = NULL WHERE number = ?
+
+-- name: fates
+SELECT subscription, agent, state, at FROM (
+    SELECT subscription, agent, 'consumed' AS state, NULL AS at FROM activation
+    WHERE number IN (SELECT activation FROM input WHERE artifact = ?1)
+    UNION ALL
+    SELECT collector.subscription, collector.agent,
+        CASE held.why WHEN 'collected' THEN 'consumed' WHEN 'expired' THEN 'expired' WHEN 'withdrawn' THEN 'withdrawn'
+            ELSE 'waiting' END,
+        coalesce(held.left_at, held.arrived)
+    FROM held JOIN collector ON collector.number = held.collector WHERE held.artifact = ?1 AND held.slot >= 0
+    UNION ALL
+    SELECT subscription, agent, CASE WHEN gone IS NULL THEN 'delayed' ELSE 'withdrawn' END, due FROM delayed
+    WHERE artifact = ?1 AND (gone IS NULL OR why = 'withdrawn')
+)
+
+-- name: prunable
+SELECT sequence, run FROM artifact
+WHERE sequence > ?1 AND payload IS NOT NULL
+    AND (?2 IS NULL OR created < ?2)
+    AND (?3 IS NULL OR run IN (SELECT name FROM run WHERE open = 0 AND timed = 0 AND name NOT IN
+        (SELECT name FROM run WHERE open = 0 AND timed = 0 ORDER BY quiet DESC, first DESC LIMIT ?3)))
+    AND (?4 IS NULL OR type IN (SELECT value FROM json_each(?4)))
+    AND NOT EXISTS (SELECT 1 FROM input JOIN activation ON activation.number = input.activation
+        WHERE input.artifact = sequence AND activation.ended IS NULL)
+    AND NOT EXISTS (SELECT 1 FROM held WHERE held.artifact = sequence AND held.gone IS NULL)
+    AND NOT EXISTS (SELECT 1 FROM delayed WHERE delayed.artifact = sequence AND delayed.gone IS NULL)
+    AND sequence NOT IN (SELECT atom FROM held, json_tree(held.parts)
+        WHERE held.gone IS NULL AND held.artifact IS NULL AND atom IS NOT NULL)
+ORDER BY sequence LIMIT ?5
+
+-- name: strip_artifact
+UPDATE artifact SET payload = NULL, tags = NULL, trace_context = NULL WHERE sequence = ?
+
+-- name: forget_held
+DELETE FROM held WHERE artifact = ? AND gone IS NOT NULL
+
+-- name: forget_delayed
+DELETE FROM delayed WHERE artifact = ? AND gone IS NOT NULL
+
+-- name: empty_runs
+SELECT name FROM run WHERE artifacts = 0 AND open = 0 AND timed = 0 AND withdrawn IS NULL
+    AND EXISTS (SELECT 1 FROM artifact WHERE artifact.run = run.name)
+    AND NOT EXISTS (SELECT 1 FROM artifact JOIN parent ON parent.id = artifact.id
+        JOIN artifact AS child ON child.sequence = parent.child
+        WHERE artifact.run = run.name AND child.run <> run.name)
+    AND NOT EXISTS (SELECT 1 FROM artifact AS child JOIN parent ON parent.child = child.sequence
+        JOIN artifact ON artifact.id = parent.id WHERE child.run = run.name AND artifact.run <> run.name)
+LIMIT ?
+
+-- name: forget_inputs
+DELETE FROM input WHERE activation IN (SELECT number FROM activation WHERE run = ? AND ended IS NOT NULL)
+
+-- name: forget_activations
+DELETE FROM activation WHERE run = ? AND ended IS NOT NULL
+
+-- name: forget_parents
+DELETE FROM parent WHERE child IN (SELECT sequence FROM artifact WHERE run = ?)
+
+-- name: forget_artifacts
+DELETE FROM artifact WHERE run = ?
+
+-- name: forget_collectors
+DELETE FROM collector WHERE scope = ? AND NOT EXISTS (SELECT 1 FROM held WHERE held.collector = collector.number)
+
+-- name: forget_run
+DELETE FROM run WHERE name = ?
+
+-- name: sizes
+SELECT (SELECT count(*) FROM run), (SELECT count(*) FROM worker),
+    (SELECT count(*) FROM activation WHERE state = 'failed')

@@ -1,0 +1,200 @@
+"""Looking back, and after what a store keeps: the board as its operator has it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from flock.core.agent import Agent, Every, Subscription
+from flock.core.board import BoardReader
+from flock.core.match import Entry, Objection, Rejection, Route, match, route, ways_into
+from flock.core.publish import said
+from flock.core.roster import Catalog
+from flock.model.artifact import Artifact, Record
+from flock.model.errors import ConfigurationError, StoreError
+from flock.model.evaluation import FAILURE
+from flock.model.events import Waiting
+from flock.model.history import WhyNot
+from flock.model.ledger import Activation, Fate, Offer, Pruned, Retention, StoreInfo
+from flock.model.payload import Unreadable
+from flock.ports import Clock, KeepingStore, Store
+
+_HELD = frozenset({"gate", "join", "batch", "when", "after"})
+Joined = tuple[Agent, int]  # an agent, and the board's last sequence before it was there
+
+
+def keeping(store: Store) -> KeepingStore:
+    """Give a store that keeps what has been; raises StoreError for one that does not."""
+    if isinstance(store, KeepingStore):
+        return store
+    raise StoreError(f"{type(store).__name__} keeps no history: use a store that does, as in 'sqlite:///board.db'")
+
+
+class BoardKeeper(BoardReader):
+    """All reads of a board, why an agent did not have an artifact, and the upkeep of stores that keep.
+
+    The upkeep raises StoreError on stores that don't.
+    """
+
+    __slots__ = ("_find",)
+
+    def __init__(self, store: Store, clock: Clock, types: Catalog, find: Callable[[Any], Joined]) -> None:
+        """Read as the operator; `find` gives an agent by what users name it with."""
+        super().__init__(store, clock, types)
+        self._find = find
+
+    async def why_not(self, artifact: Artifact | str, agent: Any) -> Sequence[WhyNot]:  # noqa: ANN401 - as Flock.invoke
+        """Say for each of an agent's subscriptions what became of an artifact, and why.
+
+        Its predicates are asked again. Raises VisibilityError when the artifact is not there and ConfigurationError
+        when the agent is not.
+        """
+        record = (await self._own(artifact)).record
+        declared, before = self._find(agent)
+        found = [await self._store.activation(each.activation) for each in await self._store.consumptions(record.id)]
+        taken = {each.subscription: each for each in found if each is not None and each.agent == declared.name}
+        held = await self._store.waiting(record.run)
+        waits = {each.subscription: each for each in held if each.reason in _HELD and record.id in each.artifacts}
+        fates: Mapping[str, Fate] | None = None
+        if isinstance(self._store, KeepingStore):
+            fates = {fate.subscription: fate for fate in await self._store.fates(record.id)}
+        missed = fates is not None or record.sequence <= before
+        return [
+            _known(each.id, taken, waits, fates or {}) or _never(declared, each, record, taken, missed=missed)
+            for each in declared.subscriptions
+        ]
+
+    async def failures(self, correlation_id: str | None = None) -> Sequence[Activation]:
+        """Give the activations (of a run) that have failed, oldest first; `Flock.retry` tries them again."""
+        return await keeping(self._store).failures(correlation_id)
+
+    async def prune(
+        self,
+        *,
+        before: dt.datetime | dt.timedelta | None = None,
+        keep_runs: int | None = None,
+        types: Any = (),  # noqa: ANN401 - what query takes
+    ) -> Pruned:
+        """Remove what was made before a time or longer ago, in finished runs beyond the newest few, of some types.
+
+        Each part narrows the choice. What waits or runs stays, and what it comes from. Raises ConfigurationError when
+        nothing is chosen, and for a time without a zone.
+        """
+        names = self._names(types)
+        if before is None and keep_runs is None and not names:
+            raise ConfigurationError("prune needs to know what may go: give before=, keep_runs= or types=")
+        if isinstance(before, dt.datetime) and before.tzinfo is None:
+            raise ConfigurationError(f"prune(before=...) takes an aware datetime or a timedelta, not {before!r}")
+        if isinstance(before, dt.timedelta):
+            end: float | None = self._clock.now() - before.total_seconds()
+        else:
+            end = None if before is None else before.timestamp()
+        return await keeping(self._store).prune(Retention(end, keep_runs, names))
+
+    async def vacuum(self) -> None:
+        """Give the space of what was removed back."""
+        await keeping(self._store).vacuum()
+
+    async def info(self) -> StoreInfo:
+        """Count and measure what the store holds."""
+        return await keeping(self._store).info()
+
+
+def refusal(agent: Agent, subscription: Subscription, record: Record) -> str | None:
+    """Say why a subscription does not match a record; None when it does."""
+    if subscription.mode == "direct":
+        return 'mode="direct": it runs only when it is invoked'
+    payload = record.snapshot
+    if isinstance(payload, Unreadable):
+        return f"this program can't read it: {payload.reason}"
+    slots = [entry for entry in ways_into(agent, subscription) if entry.slot >= 0]
+    found = route(type(payload), slots).entries
+    if not found:
+        wanted = " and ".join(kind.__name__ for kind in subscription.types)
+        hint = ": a Failure goes only to those that name it" if record.type == FAILURE else ""
+        return f"it takes {wanted}, not {record.type}{hint}"
+    ((_, entry),) = found
+    objection = entry.objection(record)
+    return _said_no(entry, record) if objection is None else _objected(entry, record, objection)
+
+
+def _known(
+    id: str, taken: Mapping[str, Activation], waits: Mapping[str, Waiting], fates: Mapping[str, Fate]
+) -> WhyNot | None:
+    """Answer from what the store knows of a subscription and an artifact."""
+    if id in taken:
+        return WhyNot(id, "consumed", _ran(taken[id]), taken[id].id)
+    if id in waits:
+        reason, due, detail = waits[id].reason, waits[id].due, waits[id].detail
+        if reason == "after":
+            return WhyNot(id, "delayed", f"nobody may see it before {_time(due)}", due=due)
+        return WhyNot(id, "waiting", f"{reason}: {detail}" + (f", until {_time(due)}" if due else ""), due=due)
+    if id in fates:
+        _, _, state, at, detail = fates[id]
+        return WhyNot(id, state, f"{state} {_time(at)}".rstrip() + (f": {detail}" if detail else ""), due=at)
+    return None
+
+
+def _never(
+    agent: Agent, subscription: Subscription, record: Record, taken: Mapping[str, Activation], *, missed: bool
+) -> WhyNot:
+    """Answer where the store knows nothing of a subscription and an artifact."""
+    id, against = subscription.id, refusal(agent, subscription, record)
+    direct = taken.get(agent.direct.subscription)
+    if direct is not None and (against is None or subscription.mode == "direct"):
+        return WhyNot(id, "consumed", f"handed to it directly: {_ran(direct)}", direct.id)
+    if against is not None:
+        return WhyNot(id, "refused", against)
+    if missed:
+        return WhyNot(id, "missed", "it was there before the agent, which has replay=False")
+    return WhyNot(id, "gone", "collected, then let go: its window or its run has ended, and the store keeps no more")
+
+
+def _said_no(entry: Entry, record: Record) -> str | None:
+    """Ask predicates and key one by one, as matching does."""
+    where, key = entry.where, entry.key
+    predicates = where.predicates if isinstance(where, Every) else () if where is None else (where,)
+    for asked, keyed in [*[(each, None) for each in predicates], *([] if key is None else [(None, key)])]:
+        offers: list[Offer] = []
+        rejections: list[Rejection] = []
+        single = Route([(asked, replace(entry, key=keyed))], choosy=True, shy=frozenset())
+        match(single, record, offers, rejections)
+        name = f"its predicate {_name(asked)}" if keyed is None else f"the key of its join, {_name(keyed)},"
+        for _, _, error in rejections:
+            return f"{name} raised {type(error).__name__}: {said(error)}"
+        if not offers:
+            return f"{name} said no"
+    return None
+
+
+def _objected(entry: Entry, record: Record, objection: Objection) -> str:
+    match objection:
+        case "visibility":
+            return f"{entry.identity.name} may not see it: {record.visibility!r}"
+        case "own output":
+            return f"{entry.identity.name} made it itself, and prevent_self_trigger is on"
+        case "tags":
+            return f"it lacks the tags {', '.join(sorted(entry.tags - record.tags))}"
+        case "producer":
+            return f"it comes from {record.produced_by}, not from {' or '.join(sorted(entry.from_agents))}"
+        case "run":
+            return f"it belongs to run {record.run!r}, not {entry.run!r}"
+
+
+def _name(asked: object) -> str:
+    """Name a function; a lambda by where it stands."""
+    name = str(getattr(asked, "__name__", type(asked).__name__))
+    code: Any = getattr(asked, "__code__", None)
+    return f"in {Path(code.co_filename).name}, line {code.co_firstlineno}," if name == "<lambda>" and code else name
+
+
+def _ran(activation: Activation) -> str:
+    error = "" if activation.error is None else f": {activation.error}"
+    return f"activation {activation.id} is {activation.state.value}{error}"
+
+
+def _time(at: float | None) -> str:
+    return "" if at is None else dt.datetime.fromtimestamp(at, dt.UTC).isoformat(sep=" ", timespec="seconds")

@@ -1,0 +1,89 @@
+"""Looking after a file: what became of artifacts, what may go, and how large it all is."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Final, cast
+
+from flock.model.ledger import Fate, FateState, Pruned, Retention, StoreInfo
+from flock.stores.sqlite.counting import Counting
+from flock.stores.sqlite.files import SCHEMA
+from flock.stores.sqlite.statements import SQL
+from flock.stores.sqlite.steps import Steps
+
+_SOME: Final = 500  # artifacts, or 50 runs, that one step removes
+_RUNS: Final = 50
+
+
+def prune_some(steps: Steps, retention: Retention, since: int) -> tuple[int, Pruned]:
+    """Take the payloads of some artifacts after a sequence; gives the last one's sequence, 0 when that was all."""
+    db, counting = steps.db, steps.counting
+    types = json.dumps(sorted(retention.types)) if retention.types else None
+    wanted = (since, retention.before, retention.keep_runs, types, _SOME)
+    rows: list[tuple[int, str]] = db.execute(SQL["prunable"], wanted).fetchall()
+    gone = [(sequence,) for sequence, _ in rows]
+    for name in ("strip_artifact", "forget_held", "forget_delayed"):
+        db.executemany(SQL[name], gone)
+    for _, run in rows:
+        counting.remove(run)
+    counting.save(counting.time)
+    return (rows[-1][0] if rows else 0), Pruned(len(rows), 0, 0)
+
+
+def prune_runs(steps: Steps) -> Pruned:
+    """Remove some runs of which nothing is left but places in a lineage that leads nowhere else."""
+    db = steps.db
+    runs = db.execute(SQL["empty_runs"], (_RUNS,)).fetchall()
+    activations = 0
+    for run in runs:
+        db.execute(SQL["forget_inputs"], run)
+        activations += db.execute(SQL["forget_activations"], run).rowcount
+        for name in ("forget_parents", "forget_artifacts", "forget_collectors", "forget_run"):
+            db.execute(SQL[name], run)
+    steps.load()
+    return Pruned(0, activations, len(runs))
+
+
+def vacuum(steps: Steps) -> None:
+    """Give free pages back to the file system; outside a transaction."""
+    steps.db.execute("VACUUM")
+    steps.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def fates(db: sqlite3.Connection, id: str) -> list[Fate]:
+    """Say what became of an artifact with each subscription that it was offered to; the last word of each counts."""
+    found = db.execute(SQL["artifact_sequence"], (id,)).fetchone()
+    told: dict[str, Fate] = {}
+    for subscription, agent, state, at in db.execute(SQL["fates"], found) if found else ():
+        told.setdefault(subscription, Fate(subscription, agent, cast("FateState", state), at))
+    return list(told.values())
+
+
+def measure(db: sqlite3.Connection, path: Path) -> StoreInfo:
+    """Count and measure."""
+    counting = Counting(db)
+    counting.load()
+    board = counting.board
+    runs, workers, failed = db.execute(SQL["sizes"]).fetchone()
+    (held,) = db.execute(SQL["count_held"], (None,)).fetchone()
+    (delayed,) = db.execute(SQL["count_delayed"], (None, None)).fetchone()
+    pages, page, free = (
+        db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size", "freelist_count")
+    )
+    log = path.with_name(f"{path.name}-wal")
+    return StoreInfo(
+        url=f"sqlite:///{path}",
+        schema=SCHEMA,
+        artifacts=board.artifacts,
+        activations=board.open + board.done + board.failed + board.cancelled,
+        open=board.open,
+        waiting=held + delayed,
+        failed=failed,
+        runs=runs,
+        size=pages * page + (log.stat().st_size if log.exists() else 0),
+        free=free * page,
+        sequence=counting.sequence,
+        workers=workers,
+    )
