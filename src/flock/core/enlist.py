@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from flock.core import match
 from flock.core.agent import Agent
@@ -53,9 +53,16 @@ class Registrar:
             self.fresh.append((agent, self._spine.last_sequence or None))
 
     async def enlist(self) -> None:
-        """Make agents, and start their schedules and replays on the running loop."""
+        """Make agents, and start their schedules and replays on the running loop; they wait on if that fails."""
         self.freeze()
         fresh, self.fresh = self.fresh, []
+        try:
+            await self._start(fresh)
+        except BaseException:
+            self.fresh[:0] = fresh
+            raise
+
+    async def _start(self, fresh: Sequence[tuple[Agent, int | None]]) -> None:
         self._spine.store.declare([each.target for agent, _ in fresh for each in agent.subscriptions])
         if any(agent.schedule is not None for agent, _ in fresh):
             timers = await self._spine.store.timers()

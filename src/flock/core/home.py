@@ -116,11 +116,11 @@ class Home:
         types = self.spine.roster.types
         opened = await self.spine.store.open(self.spine.clock, types)
         types.meet(await self.spine.store.kinds())
-        self.loop = loop
         progress = await self.spine.store.progress()
         self.spine.last_sequence = progress.sequence
         if not again:
             self.waiter.reported = progress
+        self.loop, self.spine.unclaimed = loop, True
         self.lifecycle.adopt(opened.due)
         if not again:
             await self.registrar.enlist()

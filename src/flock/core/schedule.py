@@ -75,13 +75,18 @@ class Scheduler:
         """Take up what is ready and not leased."""
         self._spine.unclaimed = False
         given_up, self._given_up = self._given_up, []
-        for lease in given_up:
-            await self._spine.store.release(lease)
-        while not self.stopping:
-            leases = await self._spine.store.claim(self._spine.roster.limits, _MOST)
-            self.start(leases)
-            if len(leases) < _MOST:
-                return
+        try:
+            for lease in given_up:
+                await self._spine.store.release(lease)
+            while not self.stopping:
+                leases = await self._spine.store.claim(self._spine.roster.limits, _MOST)
+                self.start(leases)
+                if len(leases) < _MOST:
+                    return
+        except BaseException:
+            self._given_up += given_up
+            self._spine.unclaimed = True  # the next use tries again
+            raise
 
     # ---- direct activations
 

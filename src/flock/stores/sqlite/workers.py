@@ -81,13 +81,16 @@ class Workers:
         gone = [peer for peer in self._peers if is_gone(self._board, peer[1])]
         stuck = [peer for peer in self._peers if peer not in gone and peer[3] + peer[2] < now and self._runs(peer[0])]
         beat = now - self._beaten >= self._lease / _BEATS and self._runs(self._number)
-        if not (gone or stuck or beat):
+        silent = db.execute(SQL["count_declared"]).fetchone()[0] < len(self._steps.targets)  # a step failed
+        if not (gone or stuck or beat or silent):
             return None
         if beat:
             self._beaten = now
 
         def act(steps: Steps) -> None:
             db.execute(SQL["beat"], (now, self._number))
+            if silent:
+                self.declare(steps)
             self._take_over(steps, gone)
             for number, _, _, _ in stuck:
                 db.execute(SQL["overdue"], (number,))

@@ -266,6 +266,9 @@ SELECT min(due) FROM (
     WHERE gone IS NULL AND subscription IN (SELECT subscription FROM temp.declared)
 )
 
+-- name: count_declared
+SELECT count(*) FROM temp.declared
+
 -- name: declare
 INSERT OR REPLACE INTO temp.declared (subscription) VALUES (?)
 
