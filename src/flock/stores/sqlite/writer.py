@@ -40,7 +40,7 @@ class Writer:
     """Runs jobs in the order in which they come, and lets a process give signs of life in between.
 
     Where each transaction waits for the disk (`syncs`), a thread does them. Where none does, a step costs less than a
-    hop to a thread: what came up in one turn of the event loop is done in its next, as one transaction; the thread
+    hop to a thread: what comes up within two turns of the event loop is done there, as one transaction; the thread
     takes over while another process writes, and copies the log into the file.
     """
 
@@ -72,7 +72,8 @@ class Writer:
             self._here.append(Job(act, future))
             if self._turn is not loop:
                 self._turn = loop
-                loop.call_soon(self._run_here)
+                # In two turns: what a publisher goes on with and what it has set off meet in one transaction.
+                loop.call_soon(loop.call_soon, self._run_here)
         return await future
 
     def post(self, act: Callable[[Steps], object]) -> None:
