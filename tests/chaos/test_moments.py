@@ -194,7 +194,8 @@ async def live(board: Path, stumble: Stumble) -> None:
         assert report.idle, f"it never ends after {stumble.at!r} failed: {report.waiting}"
         assert not report.failures
         await insist(partial(check, flock, orders))
-        assert await insist(partial(flock.store.get_by_type, Summary)) == [Summary(numbers=[1])]
+        summaries = await insist(partial(flock.store.get_by_type, Summary))
+        assert summaries == [Summary(numbers=[1])], f"{report} after {stumble.at!r} failed"
         await insist(flock.shutdown)
 
 
