@@ -107,6 +107,10 @@ class Writer:
         together = [job for job in jobs if not job.alone]
         if together:
             self._transact(together)
+        for job in together:
+            if job.error is not None and job.future is None:  # nobody else could ask again
+                _forget(job)
+                self._transact([job])
         for job in jobs:
             if job.alone:
                 self._guard(job)
