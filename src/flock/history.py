@@ -22,7 +22,10 @@ from flock.model.ledger import Activation, Fate, Offer, Pruned, Retention, Store
 from flock.model.payload import Unreadable
 from flock.ports import Clock, KeepingStore, Store
 
-_HELD = frozenset({"gate", "join", "batch", "when", "after"})
+_LET_GO: Mapping[str, str] = {"expired": "given up at the end of its window", "withdrawn": "its run was cancelled"}
+_EARLIER = WhyNot("", "missed", "it was there before the agent, which has replay=False")
+_ELSEWHERE = WhyNot("", "missed", "a process that does not have this agent has published it")
+_GONE = WhyNot("", "gone", "collected, then let go: its window or its run has ended, and the store keeps no more")
 Joined = tuple[Agent, int]  # an agent, and the board's last sequence before it was there
 
 
@@ -54,18 +57,20 @@ class BoardKeeper(BoardReader):
         """
         record = (await self._own(artifact)).record
         declared, before = self._find(agent)
-        found = [await self._store.activation(each.activation) for each in await self._store.consumptions(record.id)]
-        taken = {each.subscription: each for each in found if each is not None and each.agent == declared.name}
+        had = [each for each in await self._store.consumptions(record.id) if each.agent == declared.name]
+        found = [await self._store.activation(each.activation) for each in had]
+        taken = {each.subscription: each for each in found if each is not None}
         held = await self._store.waiting(record.run)
-        waits = {each.subscription: each for each in held if each.reason in _HELD and record.id in each.artifacts}
+        waits = {each.subscription: each for each in held if record.id in each.artifacts}
         fates: Mapping[str, Fate] | None = None
         if isinstance(self._store, KeepingStore):
             fates = {fate.subscription: fate for fate in await self._store.fates(record.id)}
-        missed = fates is not None or record.sequence <= before
+        otherwise = _EARLIER if record.sequence <= before else _GONE if fates is None else _ELSEWHERE
         return [
-            _known(each.id, taken, waits, fates or {}) or _never(declared, each, record, taken, missed=missed)
+            _known(each.id, taken, waits, fates or {}) or _refused(declared, each, record, taken)
+            or otherwise._replace(subscription=each.id)
             for each in declared.subscriptions
-        ]
+        ]  # fmt: skip
 
     async def failures(self, correlation_id: str | None = None) -> Sequence[Activation]:
         """Give the activations (of a run) that have failed, oldest first; `Flock.retry` tries them again."""
@@ -134,23 +139,20 @@ def _known(
         return WhyNot(id, "waiting", f"{reason}: {detail}" + (f", until {_time(due)}" if due else ""), due=due)
     if id in fates:
         _, _, state, at, detail = fates[id]
-        return WhyNot(id, state, f"{state} {_time(at)}".rstrip() + (f": {detail}" if detail else ""), due=at)
+        parts = (_LET_GO.get(state, state), _time(at), detail)
+        return WhyNot(id, state, ", ".join(filter(None, parts)), due=at)
     return None
 
 
-def _never(
-    agent: Agent, subscription: Subscription, record: Record, taken: Mapping[str, Activation], *, missed: bool
-) -> WhyNot:
-    """Answer where the store knows nothing of a subscription and an artifact."""
+def _refused(
+    agent: Agent, subscription: Subscription, record: Record, taken: Mapping[str, Activation]
+) -> WhyNot | None:
+    """Answer by what matching says, where the store knows nothing of a subscription and an artifact."""
     id, against = subscription.id, refusal(agent, subscription, record)
     direct = taken.get(agent.direct.subscription)
     if direct is not None and (against is None or subscription.mode == "direct"):
         return WhyNot(id, "consumed", f"handed to it directly: {_ran(direct)}", direct.id)
-    if against is not None:
-        return WhyNot(id, "refused", against)
-    if missed:
-        return WhyNot(id, "missed", "it was there before the agent, which has replay=False")
-    return WhyNot(id, "gone", "collected, then let go: its window or its run has ended, and the store keeps no more")
+    return None if against is None else WhyNot(id, "refused", against)
 
 
 def _said_no(entry: Entry, record: Record) -> str | None:

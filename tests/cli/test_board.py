@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from flock import Artifact, PublishError
+from flock import Artifact, Flock, PublishError, run_sync
+from flock.cli import kept
 from flock.cli.command import app
 from tests.cli.conftest import SHOP, Command
 
@@ -82,9 +84,31 @@ def board(empty: Board, shop_board: Path) -> Board:
     return empty
 
 
+class Note(BaseModel):
+    text: str
+
+
+@pytest.fixture
+def large(empty: Board) -> Board:
+    """Give a board with a large note, on which a predicate raised."""
+
+    def raises(note: Note) -> bool:
+        raise KeyError(note.text[:1])
+
+    async def publish() -> None:
+        async with Flock(store=URL) as flock:
+            flock.agent("reader").consumes(Note, where=raises).calls(lambda _: None)
+            await flock.publish(Note(text="x" * 200_000))
+            await flock.run_until_idle()
+
+    run_sync(publish)
+    return empty
+
+
 def position(board: Board, name: str) -> str:
-    """Give the position of the first artifact of a type."""
-    return str(board.json("list", "--type", name)["artifacts"][0]["sequence"])
+    """Give the position of the first order's artifact of a type."""
+    found = board.json("list", "--type", name)["artifacts"]
+    return next(str(each["sequence"]) for each in found if each["payload"]["number"] == 1)
 
 
 # ---- reading
@@ -172,6 +196,11 @@ def test_runs_say_where_they_stand(board: Board) -> None:
     assert (run["run"], run["state"], run["succeeded"], run["failed"]) == ("shop", "waiting", 4, 1)
 
 
+def test_a_run_with_a_failure_of_matching_has_failed(large: Board) -> None:
+    (run,) = large.json("runs")["runs"]
+    assert (run["run"], run["state"], run["failed"]) == ("default", "failed", 0)
+
+
 def test_failures_name_activation_agent_and_error(board: Board) -> None:
     head, row = board.lines("failures")
     assert head.split() == ["activation", "agent", "run", "attempts", "error"]
@@ -182,7 +211,8 @@ def test_failures_name_activation_agent_and_error(board: Board) -> None:
     assert board.json("failures", "--run", "other") == {"failures": []}
 
 
-def test_export_writes_lines_that_artifacts_are_read_from(board: Board) -> None:
+def test_export_writes_lines_that_artifacts_are_read_from(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "PAGE", 2)
     exported = board("export", "--type", "Order")
     assert exported.returncode == 0
     lines = exported.stdout.splitlines()
@@ -270,9 +300,16 @@ def test_prune_removes_what_is_old_and_done_and_keeps_what_waits(board: Board) -
     done = board("prune", "--before", "0s", "--yes", "--vacuum")
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"removed: \d+ artifacts, \d+ activations, \d+ runs\n", done.stdout)
-    kept = board.json("list")["artifacts"]
-    assert {1, 2, 3} <= {each["sequence"] for each in kept}  # they wait in a batch
+    left = board.json("list")["artifacts"]
+    assert {1, 2, 3} <= {each["sequence"] for each in left}  # they wait in a batch
     assert board.json("prune", "--before", "30d", "--yes") == {"artifacts": 0, "activations": 0, "runs": 0}
+
+
+def test_prune_gives_space_back_when_asked(large: Board) -> None:
+    assert large("prune", "--type", "Note", "--yes").returncode == 0
+    assert large.json("info")["free"] > 100_000
+    assert large("prune", "--type", "Note", "--yes", "--vacuum").returncode == 0
+    assert large.json("info")["free"] == 0
 
 
 def test_prune_asks_on_a_terminal_and_does_nothing_without_one(board: Board) -> None:

@@ -107,6 +107,19 @@ async def test_p03_the_type_name_is_module_and_qualified_name(flock: Flock) -> N
     assert (await flock.publish(Shelf.Report())).type == f"{__name__}:Shelf.Report"
 
 
+def test_p03_the_name_of_a_generic_does_not_depend_on_where_it_was_written_first() -> None:
+    here = "from boxes import Box; from flock.model.payload import type_name\n"
+    inside = "def box(): return Box[int]\nprint(type_name(box()))"
+    boxes = (
+        f"import sys, types; boxes = sys.modules['boxes'] = types.ModuleType('boxes')\nexec({BOXES!r}, vars(boxes))\n"
+    )
+    for written in ("print(type_name(Box[int]))", inside):
+        ran = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", f"{boxes}{here}{written}"], capture_output=True, text=True, check=True
+        )
+        assert ran.stdout.strip() == "boxes:Box[int]"
+
+
 async def test_p03_a_declared_name_is_the_type_name(flock: Flock) -> None:
     await reads(flock, Invoice)
     artifact = await flock.publish(Invoice(total=3))
@@ -420,8 +433,17 @@ def test_p03_classes_of_modules_are_kept_without_a_name() -> None:
         assert decode("", 1, encode(payload).payload, Found(type(payload))) == payload
 
 
+BOXES = """
+from typing import Generic, TypeVar
+from pydantic import BaseModel
+
+T = TypeVar("T")
+
+class Box(BaseModel, Generic[T]):
+    content: T
+"""
 NOTEBOOK = """
-import sys
+from boxes import Box
 from flock import PublishError, flock_type
 from flock.stores.codec import encode
 from pydantic import BaseModel
@@ -429,10 +451,14 @@ from pydantic import BaseModel
 class Cell(BaseModel):
     pass
 
-try:
-    print(encode(Cell()))
-except PublishError as error:
-    print(error)
+def inside():
+    return Box[dict[str, Cell]](content={"a": Cell()})
+
+for payload in (Cell(), Box[Cell](content=Cell()), inside(), Box[int](content=1)):
+    try:
+        print(encode(payload))
+    except PublishError as error:
+        print(error)
 print(encode(flock_type("cells.Cell")(Cell)()).payload)
 """
 
@@ -440,14 +466,15 @@ print(encode(flock_type("cells.Cell")(Cell)()).payload)
 def test_p03_a_class_of_a_notebook_is_not_kept_unless_it_has_a_name(tmp_path: Path) -> None:
     script = tmp_path / "cells.py"
     script.write_text(NOTEBOOK)
+    (tmp_path / "boxes.py").write_text(BOXES)
     typed, saved = (
-        subprocess.run([sys.executable, *args], capture_output=True, text=True, check=True).stdout  # noqa: S603
+        subprocess.run([sys.executable, *args], capture_output=True, text=True, check=True, cwd=tmp_path).stdout  # noqa: S603
         for args in (["-c", NOTEBOOK], [str(script)])
     )
-    assert "Cell is defined in a notebook or at a prompt" in typed
+    assert typed.count(": Cell is defined in a notebook or at a prompt") == 3
     assert '@flock_type("Cell")' in typed
-    assert typed.endswith("\n{}\n")
-    assert saved == "Encoded(payload='{}', version=1)\n{}\n"
+    assert typed.endswith("\nEncoded(payload='{\"content\":1}', version=1)\n{}\n")
+    assert saved.startswith("Encoded(payload='{}', version=1)\nEncoded(payload='{\"content\":{}}', version=1)\n")
 
 
 def test_p03_default_names_are_found_also_where_a_version_is_declared() -> None:

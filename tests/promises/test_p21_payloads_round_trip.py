@@ -14,6 +14,7 @@ import re
 import types
 import uuid
 from collections.abc import Callable
+from inspect import signature
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -197,13 +198,15 @@ json_data = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
+# == denies that two zones have the same moment in an hour that one repeats: that has a test of its own.
+fixed_zones = st.integers(-12 * 60, 14 * 60).map(lambda minutes: dt.timezone(dt.timedelta(minutes=minutes)))
 rich = st.builds(
     Rich,
     text=st.text(),
     real=st.floats(allow_nan=False),
     raw=st.binary(),
     amount=st.decimals(allow_nan=False, allow_infinity=False),
-    moment=st.datetimes() | st.datetimes(dt.datetime(1973, 1, 1), timezones=st.timezones()),  # noqa: DTZ001 - st wants it
+    moment=st.datetimes(timezones=st.none() | fixed_zones),
     words=st.frozensets(st.text()),
     pair=st.tuples(st.integers(), st.text()),
     many=st.lists(st.floats(allow_nan=False)).map(tuple),
@@ -293,6 +296,7 @@ class SpelledByName(Spelled):
     model_config = ConfigDict(serialize_by_alias=False, validate_by_name=True, validate_by_alias=False)
 
 
+@pytest.mark.skipif("by_name" not in signature(BaseModel.model_validate_json).parameters, reason="pydantic before 2.11")
 @pytest.mark.parametrize("name", ["one", "two", "three", "four"])
 @pytest.mark.parametrize("cls", [Spelled, SpelledByName])
 def test_p21_aliases_of_every_kind_lose_nothing(cls: type[Spelled], name: str) -> None:
@@ -332,7 +336,7 @@ def test_p21_a_decimal_that_is_no_number_survives(number: str) -> None:
     assert repr(kept(payload)) == repr(payload)
 
 
-@given(st.datetimes(dt.datetime(1973, 1, 1), timezones=st.timezones(), allow_imaginary=True))  # noqa: DTZ001 - as above
+@given(st.datetimes(dt.datetime(1973, 1, 1), timezones=st.timezones(), allow_imaginary=True))  # noqa: DTZ001 - st wants it
 @example(dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=BERLIN))
 @example(dt.datetime(2024, 10, 27, 2, 30, fold=0, tzinfo=BERLIN))
 @example(dt.datetime(2024, 3, 31, 2, 30, tzinfo=BERLIN))
@@ -428,6 +432,9 @@ def test_p21_objects_without_equality_are_compared_by_what_they_hold() -> None:
     (again,) = vars(kept(made(x=Opaque(3)))).values()
     assert again.value == 3
     assert "'x' holds a Special and would be read back as a mere Opaque" in refusal(made(x=Special(3)))
+    several = model_of(frozenset[AnOpaque], ConfigDict(arbitrary_types_allowed=True))
+    assert encode(several(x=frozenset({Opaque(3)}))).payload == '{"x":[3]}'
+    assert "'x' would be read back with another value" in refusal(several(x=frozenset({Opaque(3), Special(3)})))
 
 
 def test_p21_a_default_that_equals_what_its_annotation_says_is_fine() -> None:

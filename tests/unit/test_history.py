@@ -1,7 +1,7 @@
 """Why an artifact exists, why an agent did not have it, and the upkeep of stores that keep."""
 
 import datetime as dt
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from flock import (
     When,
 )
 from flock.model.history import WhyNot
-from flock.model.ledger import Activation, Fate, Pruned, Retention, State, StoreInfo, Target
+from flock.model.ledger import Activation, Pruned, Retention, State
 from flock.stores.memory import MemoryStore
+from flock.stores.sqlite.store import SQLiteStore
 from flock.testing import FakeClock
 
 
@@ -51,47 +52,15 @@ def ignore(inputs: EvalInputs) -> None:
     return
 
 
-class Remembering(MemoryStore):
-    """A store that keeps as long as its process lasts, with the fates that a test gives it."""
+class Watched(SQLiteStore):
+    """Notes what is to be pruned."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: list[Fate] = []
-        self.retention: Retention | None = None
-        self.vacuumed = 0
+    retention: Retention | None = None
 
-    async def failures(self, run: str | None = None) -> Sequence[Activation]:
-        rows = [self._archive.find(str(key)) for _, key in sorted(self._failed())]
-        return [row for row in rows if row is not None and run in {None, row.run}]
-
-    def _failed(self) -> list[tuple[int, str]]:
-        known = {record.activation_id: record.sequence for record in self._log.follow(0, 1000)}
-        ended = [(at, key) for key, at in known.items() if key is not None and key not in self._activations.open]
-        return [(at, key) for at, key in ended if (self._archive.find(key) or _UNKNOWN).state is State.FAILED]
-
-    async def retry(self, ids: Sequence[str] | None = None) -> Sequence[str]:
-        again = [each for each in await self.failures() if ids is None or each.id in ids]
-        for each in again:
-            target = Target(subscription=each.subscription, agent=each.agent)
-            self._activations.start(target, each.inputs, id=each.id, run=each.run)
-        self._activations.queues.settle_down({})
-        return [each.id for each in again]
-
-    async def fates(self, id: str) -> Sequence[Fate]:
-        return self.told if await self.get([id]) else ()
-
+    @override
     async def prune(self, retention: Retention) -> Pruned:
         self.retention = retention
-        return Pruned(1, 2, 3)
-
-    async def vacuum(self) -> None:
-        self.vacuumed += 1
-
-    async def info(self) -> StoreInfo:
-        return StoreInfo("memory://", 1, self._log.sequence, 0, 0, 0, 0, 0, 0, 0, self._log.sequence, 1)
-
-
-_UNKNOWN = Activation("", "", "", (), "", (), 0, 0, "artifact")
+        return await super().prune(retention)
 
 
 @pytest.fixture
@@ -99,10 +68,15 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture(params=["memory://", "sqlite:///"])
-async def flock(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) -> AsyncIterator[Flock]:
-    url = str(request.param)
-    async with Flock(clock=clock, store=url if url == "memory://" else f"{url}/{tmp_path}/board.db") as board:
+@pytest.fixture(params=[False, True], ids=["memory", "sqlite"])
+def keeps(request: pytest.FixtureRequest) -> bool:
+    """Say whether the board is one that is kept."""
+    return bool(request.param)
+
+
+@pytest.fixture
+async def flock(keeps: bool, clock: FakeClock, tmp_path: Path) -> AsyncIterator[Flock]:  # noqa: FBT001 - a fixture
+    async with Flock(clock=clock, store=f"sqlite:///{tmp_path}/board.db" if keeps else "memory://") as board:
         yield board
 
 
@@ -256,10 +230,12 @@ async def test_each_subscription_has_its_own_answer(flock: Flock) -> None:
         .calls(ignore)
     )
     order = await flock.publish(Order())
+    await flock.publish(Order(number=2))  # waits where the other was refused
+    await flock.publish(Order(number=3), correlation_id="another")
     await flock.run_until_idle()
     answers = {each.subscription: each.verdict for each in await flock.store.why_not(order.id, "pack")}
     assert answers == {
-        "pack/each": "consumed", "pack/pairs": "waiting", "pack/threes": "refused", "pack/paid": "refused"
+        "pack/each": "consumed", "pack/pairs": "consumed", "pack/threes": "refused", "pack/paid": "refused"
     }  # fmt: skip
 
 
@@ -274,34 +250,22 @@ async def test_what_nobody_may_see_yet_is_delayed_until_it_is_due(flock: Flock, 
     assert (await answer(flock, order, "pack")).verdict == "consumed"
 
 
-async def test_what_a_join_gave_up_is_gone(flock: Flock, clock: FakeClock) -> None:
+async def test_what_was_let_go_says_how_if_the_store_keeps_that(flock: Flock, clock: FakeClock, *, keeps: bool) -> None:
     join = JoinSpec(by=lambda it: it.number, within=timedelta(seconds=5))
     flock.agent("join").consumes(Order, Paid, join=join).calls(ignore)
-    order = await flock.publish(Order())
+    flock.agent("gate").consumes(Order, Paid).calls(ignore)
+    order = await flock.publish(Order(), correlation_id="one")
     await clock.advance(6)
-    assert (await answer(flock, order, "join")).verdict == "gone"
-
-
-async def test_a_store_that_keeps_says_how_it_was_let_go(clock: FakeClock) -> None:
-    store = Remembering()
-    async with Flock(clock=clock, store=store) as flock:
-        agent = flock.agent("pack")
-        for name in ("a", "b", "c", "d"):
-            agent = agent.consumes(Order, Paid, name=name, where=lambda it: it.number > 1)
-        agent.calls(ignore)
-        order = await flock.publish(Order())
-        store.told = [
-            Fate("pack/a", "pack", "expired", 0.0, "a join's window"),
-            Fate("pack/b", "pack", "withdrawn", 60.0),
-            Fate("pack/c", "pack", "consumed"),
-        ]
-        answers = await flock.store.why_not(order, "pack")
-    assert [(each.verdict, each.reason) for each in answers[:3]] == [
-        ("expired", "expired 1970-01-01 00:00:00+00:00: a join's window"),
-        ("withdrawn", "withdrawn 1970-01-01 00:01:00+00:00"),
-        ("consumed", "consumed"),
-    ]
-    assert answers[3].verdict == "refused"
+    await flock.cancel("one")
+    expired, withdrawn = await answer(flock, order, "join"), await answer(flock, order, "gate")
+    if keeps:
+        assert (expired.verdict, withdrawn.verdict) == ("expired", "withdrawn")
+        assert order.record.created + 5 <= (expired.due or 0) <= clock.now()
+        at = dt.datetime.fromtimestamp(expired.due or 0, dt.UTC).isoformat(sep=" ", timespec="seconds")
+        assert expired.reason == f"given up at the end of its window, {at}"
+        assert withdrawn.reason.startswith("its run was cancelled, ")
+    else:
+        assert (expired.verdict, withdrawn.verdict) == ("gone", "gone")
 
 
 async def test_what_was_there_before_the_agent_was_missed_unless_it_is_replayed(flock: Flock) -> None:
@@ -312,6 +276,16 @@ async def test_what_was_there_before_the_agent_was_missed_unless_it_is_replayed(
     found = await answer(flock, order, "late")
     assert (found.verdict, found.reason) == ("missed", "it was there before the agent, which has replay=False")
     assert (await answer(flock, order, "replay")).verdict == "consumed"
+
+
+async def test_what_a_process_without_the_agent_published_was_missed(clock: FakeClock, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/board.db"
+    async with Flock(clock=clock, store=url) as flock, Flock(clock=clock, store=url) as other:
+        flock.agent("pack").consumes(Order, replay=True).calls(ignore)
+        await flock.ready()
+        order = await other.publish(Order())
+        found = await answer(flock, order.id, "pack")
+    assert (found.verdict, found.reason) == ("missed", "a process that does not have this agent has published it")
 
 
 async def test_what_was_handed_to_an_agent_was_consumed_by_it(flock: Flock) -> None:
@@ -391,6 +365,8 @@ async def test_a_type_that_is_not_consumed_is_named(flock: Flock) -> None:
     assert (await answer(flock, parcel, "any")).verdict == "consumed"
     urgent = await flock.publish(Urgent())
     assert (await answer(flock, urgent, "pack")).verdict == "waiting"
+    flock.agent("count").consumes(Order, when=When.exists(Parcel)).calls(ignore)  # Parcels are counted, not consumed
+    assert (await answer(flock, parcel, "count")).reason == f"it takes Order, not {parcel.type}"
 
 
 async def test_a_failure_reaches_only_those_that_name_it(flock: Flock) -> None:
@@ -448,8 +424,8 @@ async def test_a_store_that_keeps_nothing_names_one_that_does() -> None:
     await flock.shutdown()
 
 
-async def test_failed_activations_are_listed_and_run_again_when_asked(clock: FakeClock) -> None:
-    async with Flock(clock=clock, store=Remembering()) as flock:
+async def test_failed_activations_are_listed_and_run_again_when_asked(clock: FakeClock, tmp_path: Path) -> None:
+    async with Flock(clock=clock, store=f"sqlite:///{tmp_path}/board.db") as flock:
         broken = True
 
         @(flock.agent("pack").consumes(Order).retry(2))
@@ -482,24 +458,26 @@ async def test_retry_wants_ids_or_all(flock: Flock, ids: tuple[str, ...], every:
         await flock.retry(*ids, all=every)
 
 
-async def test_prune_takes_ages_times_runs_and_types(clock: FakeClock) -> None:
-    store = Remembering()
+async def test_prune_takes_ages_times_runs_and_types(clock: FakeClock, tmp_path: Path) -> None:
+    store = Watched(tmp_path / "board.db")
     async with Flock(clock=clock, store=store) as flock:
         flock.agent("pack").consumes(Order).calls(ignore)
-        assert await flock.store.prune(before=timedelta(days=1)) == Pruned(1, 2, 3)
+        await flock.publish(Order())
+        await flock.run_until_idle()
+        assert await flock.store.prune(before=timedelta(days=1)) == Pruned(0, 0, 0)
         assert store.retention == Retention(before=clock.now() - 86_400)
-        await flock.store.prune(before=dt.datetime.fromtimestamp(60, dt.UTC), keep_runs=2, types=[Order])
-        order = f"{Order.__module__}:Order"
-        assert store.retention == Retention(60.0, 2, frozenset({order}))
-        await flock.store.prune(types="Order")
-        assert store.retention == Retention(types=frozenset({order}))
+        await flock.store.prune(before=dt.datetime.fromtimestamp(60, dt.UTC), keep_runs=2, types=[Paid])
+        paid = f"{Paid.__module__}:Paid"
+        assert store.retention == Retention(60.0, 2, frozenset({paid}))
         with pytest.raises(ConfigurationError, match="what may go"):
             await flock.store.prune()
         with pytest.raises(ConfigurationError, match="an aware datetime"):
             await flock.store.prune(before=dt.datetime(2026, 1, 1))  # noqa: DTZ001 - that is the point
+        assert (await flock.store.info()).artifacts == 1
+        assert (await flock.store.prune(types="Order")).artifacts == 1
         await flock.store.vacuum()
-        assert store.vacuumed == 1
-        assert (await flock.store.info()).artifacts == 0
+        info = await flock.store.info()
+        assert (info.artifacts, info.free) == (0, 0)
 
 
 async def test_an_agent_can_ask_why_but_not_why_not(flock: Flock) -> None:
@@ -523,3 +501,28 @@ async def test_an_agent_can_ask_why_but_not_why_not(flock: Flock) -> None:
     assert (why.made_by.agent, why.made_by.state) == ("pack", "done")
     assert why.inputs == ()
     assert more == []
+
+
+async def test_a_flock_on_a_board_that_was_kept_counts_from_its_own_start(clock: FakeClock, tmp_path: Path) -> None:
+    def shop(*, works: bool) -> Flock:
+        flock = Flock(clock=clock, store=f"sqlite:///{tmp_path}/board.db")
+
+        @flock.agent
+        async def pack(order: Order) -> Parcel:
+            if not works:
+                raise ConnectionError("down")
+            return Parcel()
+
+        return flock
+
+    async with shop(works=False) as flock:
+        await flock.publish_many([Order(), Order()])
+        assert (await flock.run_until_idle()).failed == 2
+        first, _ = await flock.store.failures()
+    async with shop(works=True) as flock:
+        report = await flock.run_until_idle()
+        assert (report.succeeded, report.failed, report.failures) == (0, 0, ())
+        await flock.retry(first.id)
+        await flock.publish(Order())
+        report = await flock.run_until_idle()
+        assert (report.succeeded, report.failed, report.failures) == (2, 0, ())

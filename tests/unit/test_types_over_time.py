@@ -58,9 +58,9 @@ class NewOrder(BaseModel):
 
 
 def test_the_same_version_is_read_without_an_upgrade() -> None:
-    text, version = encode(NewOrder(item="pen"))
+    text, version = encode(NewOrder(item="pen", since=9))
     assert version == 3
-    assert read(NewOrder, text, version) == NewOrder(item="pen")
+    assert read(NewOrder, text, version) == NewOrder(item="pen", since=9)
 
 
 @pytest.mark.parametrize(("version", "stored"), [(1, '{"article": "pen"}'), (2, '{"item": "pen", "count": 1}')])
@@ -182,6 +182,13 @@ def test_names_versions_and_upgrades_are_declared_apart_or_together() -> None:
     assert declaration(flock_type("a")(create_model("A"))) == Declaration("a", 1, None)
     assert declaration(flock_type(version=1)(create_model("A"))) == Declaration()
     assert declaration(Order) == Declaration()
+
+
+def test_a_name_that_is_declared_late_counts_from_then_on() -> None:
+    late = create_model("Late", __module__=__name__)
+    assert type_name(late) == f"{__name__}:Late"
+    flock_type("late")(late)
+    assert type_name(late) == "late"
 
 
 def test_subclasses_inherit_nothing_of_it() -> None:

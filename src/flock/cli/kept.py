@@ -19,7 +19,7 @@ from flock.ports import Clock, KeepingStore, Store
 from flock.stores.url import open_store
 
 T = TypeVar("T")
-_PAGE = 500  # artifacts read at once
+PAGE = 500  # artifacts read at once
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
@@ -73,7 +73,7 @@ class Kept:
 
     async def pages(self, query: Query) -> AsyncGenerator[Artifact]:
         """Give what a query finds, a page at a time."""
-        while found := await self.store.query(query._replace(limit=_PAGE)):
+        while found := await self.store.query(query._replace(limit=PAGE)):
             for record in found:
                 yield Artifact.of(record)
             query = query._replace(since=found[-1].sequence)

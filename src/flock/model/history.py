@@ -31,9 +31,9 @@ class Why(NamedTuple):
 class WhyNot(NamedTuple):
     """What became of an artifact with one subscription of an agent, and the reason in plain words.
 
-    `consumed` names the `activation`: that is a yes. `waiting` and `delayed` may have a `due` time (UTC seconds).
-    `refused` never matched; `missed` came before the agent was there; `expired` and `withdrawn` were let go, `gone` as
-    well, but the store keeps no record of how.
+    `consumed` names the `activation`: that is a yes. `refused` never matched; `missed` came before the agent, or from a
+    process without it; `expired` and `withdrawn` were let go, `gone` as well, but the store keeps no record of how.
+    `due` (UTC seconds) is when the wait ends or has ended.
     """
 
     subscription: str

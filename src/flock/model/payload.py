@@ -100,7 +100,8 @@ def type_name(cls: type[BaseModel]) -> str:
     declared = declaration(cls).name
     if declared is not None:
         return declared
-    module = cls.__module__
+    generic: dict[str, Any] = getattr(cls, "__pydantic_generic_metadata__", _EMPTY)
+    module = str((generic.get("origin") or cls).__module__)  # that of Box[int] is where this was first written
     if module == "__main__":
         file = getattr(sys.modules.get("__main__"), "__file__", None)
         module = pathlib.Path(file).stem if file else module

@@ -10,10 +10,11 @@ import functools
 import inspect
 import json
 import sys
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple, get_args
 
 from pydantic import BaseModel, RootModel, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import ErrorDetails, from_json, to_json
 
 from flock.model.errors import PublishError, StoreError
 from flock.model.payload import Unreadable, declaration
@@ -52,13 +53,24 @@ def _check_name(cls: type[BaseModel]) -> None:
     """Refuse a class that another process could not find again (P3)."""
     if declaration(cls).name is not None:
         return
-    generic = cls.__pydantic_generic_metadata__
-    for part in (cls, generic["origin"], *generic["args"]):
-        if isinstance(part, type) and (where := _passing(part)) is not None:
+    for part in _classes(cls):
+        where = _passing(part)
+        if where is not None:
             raise PublishError(
-                f"{cls.__qualname__} can't be kept: {part.__name__} is defined {where}, where another process does not "
+                f"{cls.__name__} can't be kept: {part.__name__} is defined {where}, where another process does not "
                 f'find it. Define it in a module, or name it: @flock_type("{cls.__name__}")'
             )
+
+
+def _classes(annotation: Any) -> Iterator[type]:  # noqa: ANN401 - what may stand between the brackets of a generic
+    """Give the classes that the name of a type is made of."""
+    generic: dict[str, Any] = getattr(annotation, "__pydantic_generic_metadata__", {})
+    origin = generic.get("origin")
+    inner = get_args(annotation) if origin is None else (origin, *generic["args"])
+    for each in inner:
+        yield from _classes(each)
+    if not inner and isinstance(annotation, type):
+        yield annotation
 
 
 def _passing(cls: type) -> str | None:
@@ -83,8 +95,7 @@ def _write(snapshot: BaseModel, *, by_alias: bool) -> str:
     try:
         loss = loss_of(snapshot, cls.__pydantic_validator__.validate_json(text, **_NAMES_TOO))
     except ValidationError as error:
-        place = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
-        hint = advice(loss_at(snapshot, place))
+        hint = advice(loss_at(snapshot, _details(error)[0]["loc"]))
         raise PublishError(f"{cls.__name__} can't be kept ({_said(error)}): {hint}") from error
     except Exception as error:
         raise PublishError(f"{cls.__name__} can't be kept: its JSON can't be read back: {_said(error)}") from error
@@ -120,16 +131,19 @@ def _read(cls: type[BaseModel], version: int, payload: str) -> BaseModel:
         data = own.upgrade(from_json(payload), version)
         if not isinstance(data, dict) and not issubclass(cls, RootModel):
             raise TypeError(f"upgrade gave no dict but {type(data).__name__}")
-        payload = to_json(data, inf_nan_mode="constants").decode()
+        payload = to_json(data).decode()
     read: BaseModel = cls.__pydantic_validator__.validate_json(payload, **_NAMES_TOO)
     return read
+
+
+def _details(error: ValidationError) -> list[ErrorDetails]:
+    return error.errors(include_url=False, include_context=False, include_input=False)
 
 
 def _said(error: Exception) -> str:
     """Say what is wrong, without the values: these may be private."""
     if isinstance(error, ValidationError):
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg']}" for each in found)
+        return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg']}" for each in _details(error))
     return f"{type(error).__name__}: {error}"
 
 

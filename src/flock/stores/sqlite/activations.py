@@ -117,23 +117,22 @@ class Activations:
 
     # ---- ends
 
-    def holds(self, lease: Lease) -> bool:
-        """Say whether a lease is still its worker's."""
-        epoch, state, _ = self._fence(lease)
-        return epoch == lease.epoch and state == State.RUNNING.value
+    def fence(self, lease: Lease) -> int | None:
+        """Give how often an activation has crashed in a row; None for a lease that is not its worker's any more."""
+        epoch, state, crashes = self._fence(lease)
+        return crashes if epoch == lease.epoch and state == State.RUNNING.value else None
 
     def state_after(self, lease: Lease) -> tuple[int, State]:
         """Give the epoch and state of an activation that a lease was for."""
         epoch, state, _ = self._fence(lease)
         return epoch, State(state)
 
-    def settle(self, lease: Lease, settle: Settle, now: float) -> tuple[bool, float | None]:
+    def settle(self, lease: Lease, settle: Settle, crashes: int, now: float) -> tuple[bool, float | None]:
         """End an attempt that holds its lease.
 
         Says whether it was the last activation in a run of its, and when it is tried again.
         """
         activation, outcome = lease.activation, settle.outcome
-        _, _, crashes = self._fence(lease)
         self._leave(activation.agent, suspect=crashes > 0)
         if outcome in STATES:
             row = (STATES[outcome].value, settle.error, self._counting.sequence, activation.order)
@@ -147,7 +146,7 @@ class Activations:
 
     def give_back(self, lease: Lease) -> None:
         """Make a running activation ready again; the attempt is not counted."""
-        if self.holds(lease):
+        if self.fence(lease) is not None:
             self._put_back(lease.activation)
 
     def recover(self) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import overload
 
+from pydantic_core import from_json
 from typing_extensions import override
 
 from flock.core.gates import Arrival, counters_of, slots_of
@@ -16,7 +16,7 @@ from flock.model.collect import Stage
 from flock.model.ledger import BOARD, Offer, Target
 from flock.stores.collecting import Changes, Collecting, Row
 from flock.stores.sqlite.counting import Counting
-from flock.stores.sqlite.records import Records
+from flock.stores.sqlite.records import Records, to_text
 from flock.stores.sqlite.statements import SQL
 
 _PAGE = 16  # items that are read at once
@@ -138,7 +138,7 @@ class KeptCollector(Collecting):
         row = self._rows.get((stage, key))
         if row is None:
             found = self._shelves.db.execute(SQL["shelf"], (self.number, stage, key)).fetchone()
-            state = None if found is None else (json.loads(found[0]), json.loads(found[1]))
+            state = None if found is None else (from_json(found[0]), from_json(found[1]))
             row = self._rows[stage, key] = KeptRow(self, self.target.stages[stage], stage, key, state)
         return row
 
@@ -193,8 +193,8 @@ class KeptCollector(Collecting):
         come = (
             self.number, row.stage, row.key, slot, arrival.position, arrival.at,
             None if row.stage else records[0].sequence,
-            json.dumps([[record.sequence for record in group] for group in arrival.groups]),
-            None if several else runs[0], json.dumps(runs) if several else None, row.timed, shelves.counting.sequence,
+            to_text([[record.sequence for record in group] for group in arrival.groups]),
+            None if several else runs[0], to_text(runs) if several else None, row.timed, shelves.counting.sequence,
         )  # fmt: skip
         shelves.db.execute(SQL["hold"], come)
 
@@ -203,7 +203,7 @@ class KeptCollector(Collecting):
         shelves = self._shelves
         gone = [(shelves.counting.sequence, why, shelves.now, item.number) for item in items]
         shelves.db.executemany(SQL["let_go"], gone)
-        parts: list[list[list[int]]] = [json.loads(item.parts) for item in items]
+        parts: list[list[list[int]]] = [from_json(item.parts) for item in items]
         shelves.records.by_sequence([sequence for groups in parts for group in groups for sequence in group])
         for item, groups in zip(items, parts, strict=True):
             item.groups = tuple([tuple(shelves.records.by_sequence(group)) for group in groups])
@@ -219,7 +219,7 @@ class KeptCollector(Collecting):
         for (stage, key), row in self._rows.items():
             lengths = [queue.length for queue in row.slots]
             if any(lengths) or row.counters:
-                state = (self.number, stage, key, json.dumps(lengths), json.dumps(row.counters))
+                state = (self.number, stage, key, to_text(lengths), to_text(row.counters))
                 self._shelves.db.execute(SQL["save_shelf"], state)
             else:
                 self._shelves.db.execute(SQL["drop_shelf"], (self.number, stage, key))
@@ -264,12 +264,12 @@ class Shelves:
         for number, collector, stage, key, slot, parts, timed in rows:
             self.db.execute(SQL["let_go"], (self.counting.sequence, "withdrawn", self.now, number))
             lengths, counters = self.db.execute(SQL["shelf"], (collector, stage, key)).fetchone()
-            left = json.loads(lengths)
+            left = from_json(lengths)
             left[slot] -= 1
-            self.db.execute(SQL["save_shelf"], (collector, stage, key, json.dumps(left), counters))
+            self.db.execute(SQL["save_shelf"], (collector, stage, key, to_text(left), counters))
             if timed:
                 changes.timed.append((run, -1))
-            gone += self.records.by_sequence([sequence for group in json.loads(parts) for sequence in group])
+            gone += self.records.by_sequence([sequence for group in from_json(parts) for sequence in group])
         return gone
 
     def save(self) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from pydantic_core import from_json, to_json
 
 from flock.model.ledger import Outcome
 from flock.stores.sqlite.statements import SQL
@@ -51,42 +52,45 @@ class Counting:
         self.board = Counts()
         self.sequence = self.newest_failure = self.steps = 0
         self.time = 0.0
+        self._saved: tuple[int, ...] = ()
 
     def load(self) -> None:
         """Read the board anew and forget the runs."""
         self._runs.clear()
         self._touched.clear()
+        row = self._db.execute(SQL["board"]).fetchone()
         board = self.board = Counts()
         (
             self.sequence, self.newest_failure, board.artifacts, board.open, board.timed, board.done, board.failed,
             board.cancelled, self.time, self.steps,
-        ) = self._db.execute(SQL["board"]).fetchone()  # fmt: skip
+        ) = row  # fmt: skip
+        self._saved = self._state()
 
     def save(self, now: float) -> None:
-        """Write what a step has changed."""
-        if self._touched:
-            self._db.executemany(
-                SQL["save_run"],
-                [
-                    (
-                        run.name, run.artifacts, run.open, run.timed, run.done, run.failed, run.cancelled,
-                        json.dumps(run.ordinals), run.withdrawn, run.first, run.quiet,
-                    )
-                    for run in self._touched.values()
-                ],
-            )  # fmt: skip
-            self._touched.clear()
+        """Write what a transaction has changed."""
+        if not self._touched and self._state() == self._saved:
+            return
+        rows = [
+            (
+                run.name, run.artifacts, run.open, run.timed, run.done, run.failed, run.cancelled,
+                to_json(run.ordinals).decode(), run.withdrawn, run.first, run.quiet,
+            )
+            for run in self._touched.values()
+        ]  # fmt: skip
+        self._db.executemany(SQL["save_run"], rows)
+        self._touched.clear()
         if len(self._runs) > _MOST:
             self._runs.clear()
-        board = self.board
         self.time = max(self.time, now)
         self.steps += 1
-        self._db.execute(
-            SQL["save_board"],
-            (
-                self.sequence, self.newest_failure, board.artifacts, board.open, board.timed, board.done, board.failed,
-                board.cancelled, self.time, self.steps,
-            ),
+        self._saved = self._state()
+        self._db.execute(SQL["save_board"], (*self._saved, self.time, self.steps))
+
+    def _state(self) -> tuple[int, ...]:
+        board = self.board
+        return (
+            self.sequence, self.newest_failure, board.artifacts, board.open, board.timed, board.done, board.failed,
+            board.cancelled,
         )  # fmt: skip
 
     def look(self, name: str) -> Counts:
@@ -166,5 +170,5 @@ def read_run(db: sqlite3.Connection, name: str) -> Counts | None:
 def _read(row: tuple[str, int, int, int, int, int, int, str, int | None, int, float]) -> Counts:
     name, artifacts, still_open, timed, done, failed, cancelled, ordinals, withdrawn, first, quiet = row
     return Counts(
-        name, artifacts, still_open, timed, done, failed, cancelled, json.loads(ordinals), withdrawn, first, quiet
+        name, artifacts, still_open, timed, done, failed, cancelled, from_json(ordinals), withdrawn, first, quiet
     )

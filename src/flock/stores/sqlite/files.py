@@ -11,7 +11,7 @@ from flock.stores.sqlite.statements import migrations
 
 Synchronous = Literal["full", "normal"]
 _APPLICATION: Final = 0x464C4F43  # "FLOC", in the header of each file
-_PATIENCE: Final = 30.0  # seconds that a step waits for another process to end its own
+PATIENCE: Final = 30.0  # seconds that a step waits for another process to end its own
 _CACHED: Final = 256  # statements that stay compiled
 _REMOTE: Final = frozenset({"afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"})
 _MOUNTS: Final = Path("/proc/self/mounts")
@@ -55,7 +55,7 @@ def _open(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
-        timeout=_PATIENCE,
+        timeout=PATIENCE,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=_CACHED,
@@ -69,6 +69,9 @@ def _prepare(db: sqlite3.Connection, path: Path, synchronous: Synchronous) -> No
     _declared(db)
     if version < SCHEMA:
         migrate(db)
+    db.execute("PRAGMA busy_timeout = 0")  # the writer waits by itself
+    if synchronous == "normal":
+        db.execute("PRAGMA wal_autocheckpoint = 0")  # which would sync: the writer says when
 
 
 def _declared(db: sqlite3.Connection) -> None:
@@ -88,6 +91,11 @@ def _check(db: sqlite3.Connection, path: Path) -> int:
             f"{path} was written by a newer Flock (schema {version}, this one knows {SCHEMA}): upgrade flock-board"
         )
     return int(version)
+
+
+def checkpoint(db: sqlite3.Connection) -> None:
+    """Copy the log into the file, as far as no reader needs it as it is."""
+    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
 def migrate(db: sqlite3.Connection) -> None:

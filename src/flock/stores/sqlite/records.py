@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import from_json, to_json
 
 from flock.model.artifact import Record
 from flock.model.ledger import Activation, State
@@ -17,17 +17,27 @@ from flock.stores.codec import Encoded, decode, visibility_from, visibility_text
 from flock.stores.sqlite.statements import SQL
 
 Row = tuple[Any, ...]  # what sqlite3 gives
+_MOST = 2_000  # records that a writer remembers
 _PRUNED = "it was pruned: only its place in the lineage is kept"
 
 
 class Records:
-    """Reads artifacts on one connection; `known` holds those that a step has made or met, by sequence."""
+    """Reads artifacts on one connection; `known` holds some that were made or met of late, by sequence."""
 
     def __init__(self, db: sqlite3.Connection, types: Types) -> None:
         """Find payload classes among these."""
         self._db = db
         self._types = types
         self.known: dict[int, Record] = {}
+
+    def tidy(self) -> None:
+        """End a step: remember no more than so many."""
+        if len(self.known) > _MOST:
+            self.known.clear()
+
+    def forget(self) -> None:
+        """Remember nothing: something may have changed."""
+        self.known.clear()
 
     def of(self, rows: Iterable[Row]) -> list[Record]:
         """Make records of rows."""
@@ -38,13 +48,13 @@ class Records:
         known = self.known
         missing = [sequence for sequence in sequences if sequence not in known]
         if missing:
-            for record in self.of(self._db.execute(SQL["artifacts_by_sequence"], (json.dumps(missing),))):
+            for record in self.of(self._db.execute(SQL["artifacts_by_sequence"], (to_text(missing),))):
                 known[record.sequence] = record
         return [known[sequence] for sequence in sequences if sequence in known]
 
     def by_id(self, ids: Sequence[str]) -> list[Record]:
         """Give the records of these ids that exist, in the order given."""
-        found = {record.id: record for record in self.of(self._db.execute(SQL["artifacts_by_id"], (json.dumps(ids),)))}
+        found = {record.id: record for record in self.of(self._db.execute(SQL["artifacts_by_id"], (to_text(ids),)))}
         return [found[each] for each in ids if each in found]
 
     def activation(self, row: Row, *, poison: int = 0) -> Activation:
@@ -53,7 +63,7 @@ class Records:
             number, id, agent, subscription, run, runs, priority, cause, inputs, ordinal, depth, state, epoch, attempt,
             deferrals, crashes, due, fire_time, iteration, trace_context, error, *_,
         ) = row  # fmt: skip
-        parts = json.loads(inputs)
+        parts = from_json(inputs)
         is_batch = bool(parts) and isinstance(parts[0], list)
         sequences = [sequence for part in parts for sequence in part] if is_batch else parts
         records = self.by_sequence(sequences)
@@ -68,7 +78,7 @@ class Records:
             subscription=subscription,
             inputs=tuple(records),
             run=run,
-            runs=(run,) if runs is None else tuple(json.loads(runs)),
+            runs=(run,) if runs is None else tuple(from_json(runs)),
             priority=priority,
             order=number,
             trigger=cause,
@@ -105,9 +115,9 @@ class Records:
             created=created,
             produced_by=produced_by,
             partition_key=partition_key,
-            tags=_NO_TAGS if tags is None else frozenset(json.loads(tags)),
+            tags=_NO_TAGS if tags is None else frozenset(from_json(tags)),
             visibility=visibility_from(visibility),
-            parents=() if parents is None else tuple(json.loads(parents)),
+            parents=() if parents is None else tuple(from_json(parents)),
             activation_id=activation,
             trace_context=trace_context,
             depth=depth,
@@ -117,6 +127,11 @@ class Records:
 
 
 _NO_TAGS: frozenset[str] = frozenset()
+
+
+def to_text(value: object) -> str:
+    """Give a list as JSON."""
+    return to_json(value).decode()
 
 
 def _obstacle(inputs: Iterable[Record], crashes: int, poison: int) -> str | None:
@@ -132,8 +147,8 @@ def artifact_row(record: Record, encoded: Encoded) -> Row:
     """Give the row of a record that has its sequence."""
     return (
         record.sequence, record.id, record.run, record.type, encoded.version, encoded.payload, record.created,
-        record.produced_by, record.partition_key, json.dumps(sorted(record.tags)) if record.tags else None,
-        visibility_text(record.visibility), json.dumps(record.parents) if record.parents else None,
+        record.produced_by, record.partition_key, to_text(sorted(record.tags)) if record.tags else None,
+        visibility_text(record.visibility), to_text(record.parents) if record.parents else None,
         record.activation_id, record.slot, record.trace_context, record.depth,
     )  # fmt: skip
 
@@ -146,8 +161,8 @@ def activation_row(activation: Activation, worker: int, made: int) -> Row:
     leased = activation.state is State.RUNNING
     return (
         activation.order, activation.id, activation.agent, activation.subscription, activation.run,
-        json.dumps(activation.runs) if len(activation.runs) > 1 else None, activation.priority, activation.trigger,
-        json.dumps(inputs), activation.ordinal, activation.depth, activation.state.value, activation.epoch,
+        to_text(activation.runs) if len(activation.runs) > 1 else None, activation.priority, activation.trigger,
+        to_text(inputs), activation.ordinal, activation.depth, activation.state.value, activation.epoch,
         activation.attempt, activation.fire_time, activation.iteration, activation.trace_context,
         worker if leased else None, made,
     )  # fmt: skip

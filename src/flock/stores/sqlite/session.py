@@ -28,7 +28,16 @@ _READERS: Final = 2
 class Session:
     """What an open store holds: its threads, its connections, and its place among other processes."""
 
-    def __init__(self, path: Path, steps: Steps, workers: Workers, types: Types, targets: Mapping[str, Target]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        steps: Steps,
+        workers: Workers,
+        types: Types,
+        targets: Mapping[str, Target],
+        *,
+        syncs: bool,
+    ) -> None:
         self._path = path
         self._steps = steps
         self._types = types
@@ -38,7 +47,7 @@ class Session:
         self._connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(_READERS, "flock sqlite reader")
         self._attending: asyncio.AbstractEventLoop | None = None
-        self.writer = Writer(steps, workers)
+        self.writer = Writer(steps, workers, syncs=syncs)
 
     def attend(self, hint: Callable[[], None]) -> None:
         """Call this on the running loop, which may be another one than before."""

@@ -30,8 +30,15 @@ from flock.stores.sqlite.statements import SQL
 _MOST = 500  # entries of one kind that a tick takes at once
 
 
+class Collision(Exception):  # noqa: N818 - no error: the step is done again, with more care
+    """Something that a step would write is on the board already."""
+
+
 class Steps:
-    """What changes the board. Every refusal comes before the first write."""
+    """What changes the board. Every refusal comes before the first write.
+
+    What is new is mostly new indeed: only a step that came upon something known is done again `careful`.
+    """
 
     def __init__(self, db: sqlite3.Connection, clock: Clock, types: Types, poison: int) -> None:
         """Work on one connection, which is inside a transaction whenever a step is called."""
@@ -41,6 +48,7 @@ class Steps:
         self.records = Records(db, types)
         self.activations = Activations(db, self.records, self.counting, clock.new_id, poison)
         self._shelves = Shelves(db, self.records, self.counting)
+        self.careful = False
         self._any_withdrawn = False
         self._numbered: list[Record] = []  # in this transaction
         self.targets: dict[str, Target] = {}
@@ -50,13 +58,22 @@ class Steps:
         self.counting.load()
         self.activations.load()
         self._shelves.forget()
-        self.records.known.clear()
+        self.records.forget()
         (self._any_withdrawn,) = self.db.execute(SQL["any_withdrawn"]).fetchone()
         self.db.executemany(SQL["declare"], [(subscription,) for subscription in self.targets])
 
     def begin(self) -> None:
         """Start a transaction."""
         self._numbered.clear()
+
+    def refresh(self) -> None:
+        """Read anew what a step has changed behind the back of what is remembered."""
+        self.save()
+        self.load()
+
+    def save(self) -> None:
+        """End a transaction: write the counts."""
+        self.counting.save(self._now())
 
     def undo(self) -> None:
         """Take back what a transaction that failed has told records."""
@@ -69,7 +86,8 @@ class Steps:
     def commit(self, commit: Commit, encoded: Sequence[Encoded]) -> Committed:
         """Check everything first, then write."""
         lease = commit.lease
-        if lease is not None and not self.activations.holds(lease):
+        fence = None if lease is None else self.activations.fence(lease)
+        if lease is not None and fence is None:
             return self._repeated(lease, commit)
         stored = self._admit(commit)
         result = Committed(stored)
@@ -83,9 +101,10 @@ class Steps:
             self.activations.start_direct(
                 commit.direct, tuple([inputs.get(record.id, record) for record in commit.direct.records])
             )
-        self._apply(changes, result)
-        if lease is not None and commit.settle is not None:
-            last, due = self.activations.settle(lease, commit.settle, self._now())
+        if commit.offers:
+            self._apply(changes, result)
+        if lease is not None and fence is not None and commit.settle is not None:
+            last, due = self.activations.settle(lease, commit.settle, fence, self._now())
             dues += [] if due is None else [due]
             if last:
                 self._note_quiet(lease.activation.runs, result)
@@ -93,20 +112,18 @@ class Steps:
 
     def _admit(self, commit: Commit) -> Sequence[Record]:
         """Give the records to be, older ones in place of repeats; raises when the commit can't be done."""
-        known = [self._known(record.id) for record in commit.records]
-        pending = self.counting.board.open
-        if commit.max_pending is not None and pending >= commit.max_pending and (not known or not all(known)):
-            raise Backpressure(f"{pending} activations are open")
+        if commit.max_pending is not None:
+            self._check_room(commit, commit.max_pending)
         if self._any_withdrawn:
             self._check_runs(commit)
-        lease = commit.lease
+        lease, records = commit.lease, commit.records
         again = lease is not None and lease.epoch > 1
-        first = {record.id: record for record in reversed(commit.records)}
-        if not (again or any(known)) and len(first) == len(commit.records):
-            return commit.records
-        olders = {record.id: record for record in self.records.by_id([r.id for r in commit.records])}
+        if not (self.careful or again):
+            return records
+        first = {record.id: record for record in reversed(records)}
+        olders = {record.id: record for record in self.records.by_id([record.id for record in records])}
         stored: list[Record] = []
-        for record in commit.records:
+        for record in records:
             older = olders.get(record.id) or first[record.id]
             if older is not record and not older.same_content(record):
                 raise PublishError(f"an artifact with id {record.id!r} is on the board with other content")
@@ -114,7 +131,12 @@ class Steps:
             stored.append(in_slot or older)
         return stored
 
-    def _known(self, id: str) -> bool:
+    def _check_room(self, commit: Commit, most: int) -> None:
+        pending = self.counting.board.open
+        if pending >= most and not (commit.records and all(self._is_known(record.id) for record in commit.records)):
+            raise Backpressure(f"{pending} activations are open")
+
+    def _is_known(self, id: str) -> bool:
         return self.db.execute(SQL["artifact_sequence"], (id,)).fetchone() is not None
 
     def _in_slot(self, lease: Lease | None, record: Record) -> Record | None:
@@ -158,7 +180,8 @@ class Steps:
             rows.append(artifact_row(record, text))
             parents += [(parent, record.sequence) for parent in record.parents]
         counting.add(runs, self._now())
-        self.db.executemany(SQL["add_artifact"], rows)
+        if rows and self.db.executemany(SQL["add_artifact"], rows).rowcount != len(rows):
+            raise Collision
         if parents:
             self.db.executemany(SQL["add_parent"], parents)
 
@@ -227,6 +250,8 @@ class Steps:
         freed = {name for name, change in changes.timed if change < 0}
         if freed:
             self._note_quiet(sorted(freed), result)
+        if not changes.expired:
+            return
         gone = [Expired(target.agent, record.run, (record,), reason) for target, record, reason in changes.expired]
         result.expired = [*result.expired, *gone]
 
@@ -349,8 +374,7 @@ class Steps:
     ) -> Committed:
         """Lease what became ready, write the counts, and say when the store next wants `tick`."""
         result.leases = self.activations.settle_down(limits)
-        self.counting.save(self._now())
-        self.records.known.clear()
+        self.records.tidy()
         result.due = self.next_due() if look else min(dues, default=None)
         return result
 

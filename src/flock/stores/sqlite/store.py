@@ -125,7 +125,7 @@ class SQLiteStore:
         except BaseException:
             db.close()
             raise
-        return Session(self.path, steps, workers, types, self._targets)
+        return Session(self.path, steps, workers, types, self._targets, syncs=self._synchronous == "full")
 
     async def look(self, clock: Clock, types: Types) -> None:
         """Take no part: reads open the file one by one."""
@@ -281,7 +281,6 @@ class SQLiteStore:
 
 def _recover(steps: Steps) -> None:
     steps.activations.recover()
-    steps.counting.save(steps.counting.time)
 
 
 def _look(steps: Steps) -> tuple[float, float | None]:

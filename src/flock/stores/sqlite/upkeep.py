@@ -28,7 +28,6 @@ def prune_some(steps: Steps, retention: Retention, since: int) -> tuple[int, Pru
         db.executemany(SQL[name], gone)
     for _, run in rows:
         counting.remove(run)
-    counting.save(counting.time)
     return (rows[-1][0] if rows else 0), Pruned(len(rows), 0, 0)
 
 
@@ -42,7 +41,7 @@ def prune_runs(steps: Steps) -> Pruned:
         activations += db.execute(SQL["forget_activations"], run).rowcount
         for name in ("forget_parents", "forget_artifacts", "forget_collectors", "forget_run"):
             db.execute(SQL[name], run)
-    steps.load()
+    steps.refresh()
     return Pruned(0, activations, len(runs))
 
 

@@ -44,7 +44,7 @@ class Workers:
         self._take_over(steps, [peer for peer in self._peers if is_gone(self._board, peer[1])])
         steps.db.execute(SQL["orphans"])
         self._serve(steps)
-        steps.load()
+        steps.refresh()
 
     def declare(self, steps: Steps) -> None:
         """Say which agents this process has; what they had waiting may be due soon, with no commit to say so."""
@@ -55,7 +55,6 @@ class Workers:
     def leave(self, steps: Steps) -> None:
         """Deregister."""
         steps.activations.recover()
-        steps.counting.save(steps.counting.time)
         steps.db.execute(SQL["unserve"], (self._number,))
         steps.db.execute(SQL["drop_worker"], (self._number,))
 
@@ -96,7 +95,7 @@ class Workers:
             for number, _, _, _ in stuck:
                 db.execute(SQL["overdue"], (number,))
             if gone or stuck:
-                steps.load()
+                steps.refresh()
                 self.on_taken()
 
         return act

@@ -1,4 +1,4 @@
-"""The one thread that writes: steps that wait join one transaction, and the file is synced once for all of them."""
+"""The one writer: steps that wait join one transaction, and the file is synced once for all of them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from flock.model.errors import FlockError, StoreError
+from flock.stores.sqlite.files import PATIENCE, checkpoint
 from flock.stores.sqlite.statements import SQL
-from flock.stores.sqlite.steps import Steps
+from flock.stores.sqlite.steps import Collision, Steps
 from flock.stores.sqlite.workers import Workers
 
 T = TypeVar("T")
 logger = logging.getLogger("flock")
 _MOST: Final = 64  # steps in one transaction
+_FIRST_WAIT, _LAST_WAIT = 0.001, 0.02  # seconds between two tries to begin while another process writes
+_DIRTY: Final = 2_000  # changed rows after which the log is copied into the file
 
 
 @dataclass(slots=True, eq=False)
@@ -33,14 +36,25 @@ class Job:
 
 
 class Writer:
-    """Runs jobs in the order in which they come, and lets a process give signs of life in between."""
+    """Runs jobs in the order in which they come, and lets a process give signs of life in between.
 
-    def __init__(self, steps: Steps, workers: Workers) -> None:
+    Where each transaction waits for the disk (`syncs`), a thread does them. Where none does, a step costs less than a
+    hop to a thread: what came up in one turn of the event loop is done in its next, as one transaction; the thread
+    takes over while another process writes, and copies the log into the file.
+    """
+
+    def __init__(self, steps: Steps, workers: Workers, *, syncs: bool) -> None:
         """Start the thread."""
         self._steps = steps
         self._db = steps.db
         self._workers = workers
+        self._syncs = syncs
+        self._lock = threading.Lock()  # of the connection
         self._changes = 0
+        self._copied = self._db.total_changes
+        self._here: list[Job] = []
+        self._turn: asyncio.AbstractEventLoop | None = None  # that will run them
+        self._handed = self._finished = 0  # jobs for the thread: while there are any, all are, to stay in order
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._version = -1
         self._thread = threading.Thread(target=self._work, name="flock sqlite writer", daemon=True)
@@ -48,21 +62,68 @@ class Writer:
 
     async def do(self, act: Callable[[Steps], T], *, alone: bool = False) -> T:
         """Have a step done and give its answer when it is durable; raises what it raised, or StoreError."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._jobs.put(Job(act, future, alone))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        if self._syncs or alone:
+            self._hand_over([*self._taken(), Job(act, future, alone)])
+        else:
+            self._here.append(Job(act, future))
+            if self._turn is not loop:
+                self._turn = loop
+                loop.call_soon(self._run_here)
         return await future
 
     def post(self, act: Callable[[Steps], object]) -> None:
-        """Have a step done at some time."""
-        self._jobs.put(Job(act))
+        """Have a step done before the next one."""
+        if self._syncs:
+            self._hand_over([Job(act)])
+        else:
+            self._here.append(Job(act))
 
     async def close(self) -> None:
         """End after what was asked for before."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._jobs.put(Job(_nothing, future, alone=True))
+        await self.do(_nothing, alone=True)
         self._jobs.put(None)
-        await future
         self._thread.join()
+
+    # ---- on the loop
+
+    def _taken(self) -> list[Job]:
+        jobs, self._here, self._turn = self._here, [], None
+        return jobs
+
+    def _run_here(self) -> None:
+        jobs = self._taken()
+        if not jobs:
+            return
+        if self._handed != self._finished or not self._lock.acquire(blocking=False):
+            self._hand_over(jobs)
+            return
+        try:
+            done = self._try_to_begin() and self._try(jobs) is None
+        finally:
+            self._lock.release()
+        if not done:
+            self._hand_over(jobs)
+            return
+        _deliver(jobs)
+        if self._db.total_changes - self._copied > _DIRTY:
+            self._copied = self._db.total_changes
+            self._hand_over([Job(_copy, alone=True)])
+
+    def _hand_over(self, jobs: list[Job]) -> None:
+        self._handed += len(jobs)
+        for job in jobs:
+            self._jobs.put(job)
+
+    def _try_to_begin(self) -> bool:
+        try:
+            self._begin()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                return False
+            raise
+        return True
 
     # ---- in the thread
 
@@ -77,17 +138,21 @@ class Writer:
             except queue.Empty:
                 continue
             group = self._group(job)
-            self._run([each for each in group if each is not None])
+            jobs = [each for each in group if each is not None]
+            self._run(jobs)
+            self._finished += len(jobs)
             if group[-1] is None:
                 return
 
     def _pulse(self) -> None:
-        try:
-            act = self._workers.pulse()
-        except (sqlite3.Error, FlockError):
-            logger.exception("the board's file can't be looked after, which is tried again")
-            return
-        if act is not None:
+        with self._lock:
+            try:
+                act = self._workers.pulse()
+            except (sqlite3.Error, FlockError):
+                logger.exception("the board's file can't be looked after, which is tried again")
+                return
+            if act is None:
+                return
             job = Job(act)
             self._transact([job])
             if job.error is not None:
@@ -106,31 +171,73 @@ class Writer:
     def _run(self, jobs: list[Job]) -> None:
         together = [job for job in jobs if not job.alone]
         if together:
-            self._transact(together)
-        for job in together:
-            if job.error is not None and job.future is None:  # nobody else could ask again
-                _forget(job)
-                self._transact([job])
+            with self._lock:
+                self._transact(together)
+                for job in together:
+                    if job.error is not None and job.future is None:  # nobody else could ask again
+                        job.error = None
+                        self._transact([job])
         for job in jobs:
             if job.alone:
                 self._guard(job)
         _deliver(jobs)
 
+    def _guard(self, job: Job) -> None:
+        with self._lock:
+            try:
+                job.answer = job.act(self._steps)
+            except Exception as error:  # noqa: BLE001 - see _transact
+                job.error = _explained(error)
+
+    # ---- transactions
+
     def _transact(self, jobs: list[Job]) -> None:
         """Do steps in one transaction; when that fails as a whole, each in one of its own."""
         try:
-            self._begin()
+            self._wait_to_begin()
+            error = self._try(jobs)
+        except sqlite3.Error as raised:
+            error = raised
+        if error is None:
+            return
+        if len(jobs) > 1:
             for job in jobs:
-                self._step(job, several=len(jobs) > 1)
+                self._transact([job])
+        elif isinstance(error, Collision) and not self._steps.careful:
+            self._carefully(jobs[0])
+        else:
+            jobs[0].error = _explained(error)
+
+    def _try(self, jobs: list[Job]) -> Exception | None:
+        """Do steps in the transaction that has begun; gives what made all of it undone."""
+        try:
+            for job in jobs:
+                self._step(job)
+            self._steps.save()
             self._commit()
         except Exception as error:  # noqa: BLE001 - the guard of the file: each error becomes an answer
             self._undo()
-            if len(jobs) > 1:
-                for job in jobs:
-                    _forget(job)
-                    self._transact([job])
-                return
-            jobs[0].answer, jobs[0].error = None, _explained(error)
+            for job in jobs:
+                job.answer = job.error = None
+            return error
+        return None
+
+    def _carefully(self, job: Job) -> None:
+        """Do a step again that came upon something known."""
+        self._steps.careful = True
+        try:
+            self._transact([job])
+        finally:
+            self._steps.careful = False
+
+    def _wait_to_begin(self) -> None:
+        """Begin when no other process writes; raises sqlite3.OperationalError when that takes too long."""
+        waited, pause, never = 0.0, _FIRST_WAIT, threading.Event()
+        while not self._try_to_begin():
+            if waited > PATIENCE:
+                raise sqlite3.OperationalError(f"another process has been writing for {PATIENCE:g} s")
+            never.wait(pause)
+            waited, pause = waited + pause, min(2 * pause, _LAST_WAIT)
 
     def _begin(self) -> None:
         self._db.execute("BEGIN IMMEDIATE")
@@ -142,20 +249,15 @@ class Writer:
             self._workers.load()
             self._version = version
 
-    def _step(self, job: Job, *, several: bool) -> None:
-        """Do one step; what it refuses leaves the others' work as it is."""
-        if several:
-            self._db.execute("SAVEPOINT step")
+    def _step(self, job: Job) -> None:
+        """Do one step. One that is refused has changed nothing, so that it takes no other along."""
+        before = self._db.total_changes
         try:
             job.answer = job.act(self._steps)
         except FlockError as error:
-            job.error = error
-            if not several:
+            if self._db.total_changes != before:
                 raise
-            self._db.execute("ROLLBACK TO step")
-            self._steps.load()
-        if several:
-            self._db.execute("RELEASE step")
+            job.error = error
 
     def _commit(self) -> None:
         steps = self._steps.counting.steps
@@ -176,20 +278,17 @@ class Writer:
         except sqlite3.Error:
             return
 
-    def _guard(self, job: Job) -> None:
-        try:
-            job.answer = job.act(self._steps)
-        except Exception as error:  # noqa: BLE001 - see _transact
-            job.error = _explained(error)
-
 
 def _deliver(jobs: list[Job]) -> None:
-    """Hand the answers over, in one call per event loop."""
-    loops = {job.future.get_loop() for job in jobs if job.future is not None}
-    for loop in loops:
+    """Hand the answers over: at once on the loop that waits for them, in one call on any other."""
+    here = asyncio._get_running_loop()  # noqa: SLF001 - the one that says None in a thread
+    for loop in {job.future.get_loop() for job in jobs if job.future is not None}:
         mine = [job for job in jobs if job.future is not None and job.future.get_loop() is loop]
         try:
-            loop.call_soon_threadsafe(_resolve, mine)
+            if loop is here:
+                _resolve(mine)
+            else:
+                loop.call_soon_threadsafe(_resolve, mine)
         except RuntimeError:  # that loop is gone; what was done is done
             continue
 
@@ -212,8 +311,8 @@ def _explained(error: Exception) -> Exception:
     return error
 
 
-def _forget(job: Job) -> None:
-    job.answer = job.error = None
+def _copy(steps: Steps) -> None:
+    checkpoint(steps.db)
 
 
 def _nothing(_: Steps) -> None:

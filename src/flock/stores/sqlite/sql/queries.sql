@@ -24,7 +24,7 @@ SELECT EXISTS (SELECT 1 FROM run WHERE withdrawn IS NOT NULL)
 SELECT name FROM run WHERE artifacts > 0 ORDER BY first
 
 -- name: add_artifact
-INSERT INTO artifact (sequence, id, run, type, version, payload, created, produced_by, partition_key, tags, visibility,
+INSERT OR IGNORE INTO artifact (sequence, id, run, type, version, payload, created, produced_by, partition_key, tags, visibility,
     parents, activation, slot, trace_context, depth)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
