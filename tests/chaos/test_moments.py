@@ -166,7 +166,9 @@ class Stumble(Watch):
         self.calls += 1
         if self.calls == self._number:
             self.at = sql
-            raise sqlite3.OperationalError("disk I/O error")
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise error
 
 
 async def insist(work: Callable[[], Awaitable[T]]) -> T:
@@ -178,10 +180,10 @@ async def insist(work: Callable[[], Awaitable[T]]) -> T:
         return await work()
 
 
-async def live(board: Path, stumble: Stumble) -> None:
+async def live(board: Path, synchronous: str, stumble: Stumble) -> None:
     """Live on a board where something stumbles once, and come to the same end as ever."""
     await leave_something(board)
-    flock = Flock(store=f"sqlite:///{board}?synchronous=normal")
+    flock = Flock(store=f"sqlite:///{board}?synchronous={synchronous}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite3, "connect", watched(stumble))
         burst.build(flock)
@@ -194,7 +196,8 @@ async def live(board: Path, stumble: Stumble) -> None:
         assert report.idle, f"it never ends after {stumble.at!r} failed: {report.waiting}"
         assert not report.failures
         await insist(partial(check, flock, orders))
-        assert await insist(partial(flock.store.get_by_type, Summary)) == [Summary(numbers=[1])]
+        summaries = await insist(partial(flock.store.get_by_type, Summary))
+        assert summaries == [Summary(numbers=[1])], f"{report} after {stumble.at!r} failed"
         await insist(flock.shutdown)
 
 
@@ -206,10 +209,13 @@ async def leave_something(board: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_a_call_of_the_file_that_fails_once_is_told_to_its_caller_or_made_up_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("synchronous", ["normal", "full"])
+async def test_a_call_of_the_file_that_fails_once_is_told_to_its_caller_or_made_up_for(
+    synchronous: str, tmp_path: Path
+) -> None:
     plain = Stumble(0)
-    await live(tmp_path / "plain.db", plain)
+    await live(tmp_path / "plain.db", synchronous, plain)
     for number in range(1, plain.calls + 1, 4):
         board = tmp_path / f"board-{number}.db"
-        await live(board, Stumble(number))
+        await live(board, synchronous, Stumble(number))
         assert not damage(board)

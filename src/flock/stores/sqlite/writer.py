@@ -189,6 +189,10 @@ class Writer:
         if together:
             with self._lock:
                 self._transact(together)
+                for job in together:
+                    if job.error is not None and job.future is None:  # nobody else could ask again
+                        job.error = None
+                        self._transact([job])
         for job in jobs:
             if job.alone:
                 self._guard(job)
