@@ -22,6 +22,7 @@ T = TypeVar("T")
 logger = logging.getLogger("flock")
 _MOST: Final = 64  # steps in one transaction
 _FIRST_WAIT, _LAST_WAIT = 0.001, 0.02  # seconds between two tries to begin while another process writes
+_PRIMARY: Final = 0xFF  # of an error's code; the rest says more
 _DIRTY: Final = 20_000  # changed rows after which the log is copied into the file
 
 
@@ -104,6 +105,8 @@ class Writer:
             return
         try:
             done = self._try_to_begin() and self._try(jobs) is None
+        except sqlite3.Error:
+            done = False  # the thread tries it again, and tells those who wait
         finally:
             self._lock.release()
         if not done:
@@ -122,8 +125,9 @@ class Writer:
     def _try_to_begin(self) -> bool:
         try:
             self._begin()
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+        except sqlite3.Error as error:
+            self._undo()
+            if getattr(error, "sqlite_errorcode", 0) & _PRIMARY == sqlite3.SQLITE_BUSY:
                 return False
             raise
         return True
