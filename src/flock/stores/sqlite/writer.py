@@ -101,6 +101,8 @@ class Writer:
             return
         try:
             done = self._try_to_begin() and self._try(jobs) is None
+        except sqlite3.Error:
+            done = False  # the thread tries again, and tells who waits what is wrong
         finally:
             self._lock.release()
         if not done:
@@ -119,7 +121,8 @@ class Writer:
     def _try_to_begin(self) -> bool:
         try:
             self._begin()
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
+            self._undo()
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
                 return False
             raise
