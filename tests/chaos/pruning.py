@@ -1,5 +1,7 @@
 """Prunes a board that is there, and fills one that is not."""
 
+from typing import cast
+
 from lives import Journal
 from pydantic import BaseModel
 
@@ -59,7 +61,7 @@ async def prune(store: KeepingStore) -> Pruned:
 
 async def play(url: str, journal: Journal) -> int:
     """Prune, and give how many artifacts went."""
-    store = open_store(url)
+    store = cast("KeepingStore", open_store(url))
     flock = Flock(store=store)
     build(flock)
     async with flock:

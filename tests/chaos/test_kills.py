@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import burst
 import pruning
@@ -14,6 +14,7 @@ from scenario import problems_of
 from sweep import Ran, Sweep, bad, damage, killed, result, start
 
 from flock import Flock
+from flock.ports import KeepingStore
 from flock.stores.url import open_store
 
 
@@ -120,7 +121,7 @@ async def test_a_kill_while_it_prunes_takes_nothing_that_has_to_stay_and_the_nex
 
 async def left(deaths: Deaths, number: int) -> tuple[Any, ...]:
     """Prune what is left to prune; gives the runs and payloads that stayed, and what still comes of what waited."""
-    store = open_store(deaths.url(number))
+    store = cast("KeepingStore", open_store(deaths.url(number)))
     flock = Flock(store=store)
     pruning.build(flock)
     async with flock:
