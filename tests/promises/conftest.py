@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from flock import Flock, app
+from flock import Flock
 from flock.ports import Store
 from flock.stores.sqlite.store import SQLiteStore
+from flock.stores.url import open_store as url_opened
 from flock.testing import FakeClock
 
 
@@ -22,16 +23,16 @@ def kind_of_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: p
     """Where a Flock keeps its board when the test does not say."""
     kind = str(request.param)
     if kind == "sqlite":
-        memory, made = app.open_store, 0
+        made = 0
 
         def open_store(url: str) -> Store:
             nonlocal made
             made += 1
             if url != "memory://":
-                return memory(url)
+                return url_opened(url)
             return SQLiteStore(tmp_path / f"board {made}.db", synchronous="normal")
 
-        monkeypatch.setattr(app, "open_store", open_store)
+        monkeypatch.setattr("flock.app.open_store", open_store)
     return kind
 
 

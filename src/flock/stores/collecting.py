@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from flock.core.gates import Arrival, Group, Step, expired, flush, merge, reduce
 from flock.model.artifact import Record
 from flock.model.collect import Batch, Gather, Hold, Stage
 from flock.model.events import WaitReason
 from flock.model.ledger import Offer, Target
+
+Q = TypeVar("Q", bound=Sequence[Arrival])
 
 
 class Fired(NamedTuple):
@@ -39,15 +41,14 @@ class Changes:
         return bool(self.fired or self.expired or self.timed)
 
 
-class Row:
+class Row(Generic[Q]):
     """One row of queues, as `flock.core.gates.Row` reads it, and where it is: in which stage, under which key."""
 
-    __slots__ = ("counters", "key", "spec", "stage", "timed")
+    __slots__ = ("counters", "key", "slots", "spec", "stage", "timed")
 
-    slots: Sequence[Sequence[Arrival]]
-
-    def __init__(self, spec: Stage, stage: int, key: str, counters: list[int]) -> None:
-        """Stand at a place."""
+    def __init__(self, spec: Stage, stage: int, key: str, slots: list[Q], counters: list[int]) -> None:
+        """Stand at a place; `slots` are FIFO queues."""
+        self.slots = slots
         self.spec = spec
         self.stage = stage
         self.key = key
@@ -61,6 +62,9 @@ class Row:
     @abstractmethod
     def take(self, slot: int, count: int, why: str) -> list[Arrival]:
         """Remove the first items of a queue and give them."""
+
+
+AnyRow = Row[Any]  # a store knows what its queues are
 
 
 class Collecting:
@@ -81,15 +85,15 @@ class Collecting:
     # ---- what a store says
 
     @abstractmethod
-    def row(self, stage: int, key: str) -> Row:
+    def row(self, stage: int, key: str) -> AnyRow:
         """Give a row, a new one if need be."""
 
     @abstractmethod
-    def rows(self, key: str | None = None) -> Sequence[Row]:
+    def rows(self, key: str | None = None) -> Sequence[AnyRow]:
         """Give the rows that there are (under one key), stage by stage."""
 
     @abstractmethod
-    def tidy(self, row: Row) -> None:
+    def tidy(self, row: AnyRow) -> None:
         """Drop a row that holds nothing and has no counters."""
 
     @abstractmethod
@@ -97,7 +101,7 @@ class Collecting:
         """Remember what came into a first stage that has a window, for `oldest`."""
 
     @abstractmethod
-    def oldest(self) -> tuple[Row, Arrival] | None:
+    def oldest(self) -> tuple[AnyRow, Arrival] | None:
         """Give the oldest item that still waits in a first stage with a window, and its row."""
 
     # ---- what happens
@@ -118,7 +122,7 @@ class Collecting:
         oldest = self._sweep(window, now, changes)
         return due if oldest is None else oldest if due is None else min(due, oldest)
 
-    def raise_counter(self, row: Row, offer: Offer) -> None:
+    def raise_counter(self, row: AnyRow, offer: Offer) -> None:
         """Count an artifact for a `when` condition."""
         row.counters[-offer.slot - 1] += 1
 
@@ -143,7 +147,7 @@ class Collecting:
             self._touch(row, now, changes)
         return None
 
-    def _feed(self, row: Row, slot: int, arrival: Arrival, now: float, changes: Changes) -> float | None:
+    def _feed(self, row: AnyRow, slot: int, arrival: Arrival, now: float, changes: Changes) -> float | None:
         step = reduce(row.spec, row, slot, self.position, now)
         if row.timed:
             count(row, (arrival,), 1, changes)
@@ -152,11 +156,11 @@ class Collecting:
             return step.due
         return self._apply(row, step, (slot, arrival), now, changes)
 
-    def _touch(self, row: Row, now: float, changes: Changes) -> float | None:
+    def _touch(self, row: AnyRow, now: float, changes: Changes) -> float | None:
         return self._apply(row, reduce(row.spec, row, None, self.position, now), None, now, changes)
 
     def _apply(
-        self, row: Row, step: Step, arrival: tuple[int, Arrival] | None, now: float, changes: Changes
+        self, row: AnyRow, step: Step, arrival: tuple[int, Arrival] | None, now: float, changes: Changes
     ) -> float | None:
         for slot, number in enumerate(step.drop):
             for item in row.take(slot, number, "expired"):
@@ -179,13 +183,13 @@ class Collecting:
         return due
 
 
-def count(row: Row, items: Iterable[Arrival], sign: int, changes: Changes) -> None:
+def count(row: AnyRow, items: Iterable[Arrival], sign: int, changes: Changes) -> None:
     """Count the items of timed batches for their runs."""
     if row.timed:
         changes.timed += [(run, sign) for item in items for run in runs_of(item)]
 
 
-def records_of(row: Row) -> Iterator[Record]:
+def records_of(row: AnyRow) -> Iterator[Record]:
     """Give every record that a row holds."""
     return (record for queue in row.slots for item in queue for group in item.groups for record in group)
 

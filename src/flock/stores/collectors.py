@@ -12,18 +12,17 @@ from flock.model.artifact import Record
 from flock.model.collect import Stage
 from flock.model.events import Waiting
 from flock.model.ledger import BOARD, Offer, Target
-from flock.stores.collecting import Changes, Collecting, Row, count, describe, records_of, runs_of
+from flock.stores.collecting import AnyRow, Changes, Collecting, Row, count, describe, records_of, runs_of
 
 
-class ListRow(Row):
+class ListRow(Row[list[Arrival]]):
     """One row of queues in memory."""
 
-    __slots__ = ("slots",)
+    __slots__ = ()
 
     def __init__(self, spec: Stage, stage: int, key: str) -> None:
         """Start empty."""
-        super().__init__(spec, stage, key, [0] * counters_of(spec))
-        self.slots: list[list[Arrival]] = [[] for _ in range(slots_of(spec))]
+        super().__init__(spec, stage, key, [[] for _ in range(slots_of(spec))], [0] * counters_of(spec))
 
     @override
     def put(self, slot: int, arrival: Arrival) -> None:
@@ -69,7 +68,7 @@ class Collector(Collecting):
         return [row for rows in self._rows for row in rows.values()]
 
     @override
-    def tidy(self, row: Row) -> None:
+    def tidy(self, row: AnyRow) -> None:
         """Drop it."""
         if not any(row.slots) and not row.counters:
             self._rows[row.stage].pop(row.key, None)
@@ -80,7 +79,7 @@ class Collector(Collecting):
         self._arrivals.append((arrival, key, slot))
 
     @override
-    def oldest(self) -> tuple[Row, Arrival] | None:
+    def oldest(self) -> tuple[AnyRow, Arrival] | None:
         """Skip what has gone meanwhile."""
         arrivals, rows = self._arrivals, self._rows[0]
         while arrivals:

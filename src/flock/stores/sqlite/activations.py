@@ -15,7 +15,6 @@ from flock.model.ledger import (
     State,
     Target,
     Tick,
-    TimerState,
     Trigger,
     depth_after,
 )
@@ -106,12 +105,12 @@ class Activations:
     def start_tick(self, tick: Tick) -> bool:
         """Start a new firing of a schedule; False when it is skipped, because the one before is open."""
         agent = tick.target.agent
-        state = TimerState(*(self._db.execute(SQL["timer"], (agent,)).fetchone() or (0, 0.0, 0)))
-        if tick.iteration <= state.iteration:
+        iteration, _, skipped = self._db.execute(SQL["timer"], (agent,)).fetchone() or (0, 0.0, 0)
+        if tick.iteration <= iteration:
             return True
         fresh = any(each.trigger == "timer" and each.agent == agent for each in self._fresh)
         runs = fresh or self._ask("timer_runs", agent)
-        self._db.execute(SQL["save_timer"], (agent, tick.iteration, tick.fire_time, state.skipped + runs))
+        self._db.execute(SQL["save_timer"], (agent, tick.iteration, tick.fire_time, skipped + runs))
         if not runs:
             started = self.start(tick.target, (), run=tick.run, trigger="timer")
             started.fire_time, started.iteration = tick.fire_time, tick.iteration

@@ -14,7 +14,7 @@ from flock.core.gates import Arrival, counters_of, slots_of
 from flock.model.artifact import Record
 from flock.model.collect import Stage
 from flock.model.ledger import BOARD, Offer, Target
-from flock.stores.collecting import Changes, Collecting, Row
+from flock.stores.collecting import AnyRow, Changes, Collecting, Row
 from flock.stores.sqlite.counting import Counting
 from flock.stores.sqlite.records import Records, to_text
 from flock.stores.sqlite.statements import SQL
@@ -88,10 +88,10 @@ class Queue(Sequence[Arrival]):
         return taken
 
 
-class KeptRow(Row):
+class KeptRow(Row[Queue]):
     """One row of queues in the file."""
 
-    __slots__ = ("_collector", "slots")
+    __slots__ = ("_collector",)
 
     def __init__(
         self, collector: KeptCollector, spec: Stage, stage: int, key: str, state: tuple[list[int], list[int]] | None
@@ -99,9 +99,9 @@ class KeptRow(Row):
         """Stand where the file says."""
         lengths, counters = state or ([], [])
         counters += [0] * (counters_of(spec) - len(counters))
-        super().__init__(spec, stage, key, counters)
         lengths += [0] * (slots_of(spec) - len(lengths))
-        self.slots: list[Queue] = [Queue(self, slot, length) for slot, length in enumerate(lengths)]
+        queues = [Queue(self, slot, length) for slot, length in enumerate(lengths)]
+        super().__init__(spec, stage, key, queues, counters)
         self._collector = collector
 
     def read(self, slot: int, count: int) -> list[KeptArrival]:
@@ -154,7 +154,7 @@ class KeptCollector(Collecting):
         return [self.row(stage, each) for stage, each in found.fetchall() if stage < stages]
 
     @override
-    def tidy(self, row: Row) -> None:
+    def tidy(self, row: AnyRow) -> None:
         """Rows are written, or dropped, at the end of the step."""
 
     @override
@@ -162,7 +162,7 @@ class KeptCollector(Collecting):
         """The file knows in which order they came."""
 
     @override
-    def oldest(self) -> tuple[Row, Arrival] | None:
+    def oldest(self) -> tuple[AnyRow, Arrival] | None:
         """Look it up."""
         found = self._shelves.db.execute(SQL["oldest"], (self.number,)).fetchone()
         if found is None:
@@ -171,7 +171,7 @@ class KeptCollector(Collecting):
         return self.row(0, key), KeptArrival(*item)
 
     @override
-    def raise_counter(self, row: Row, offer: Offer) -> None:
+    def raise_counter(self, row: AnyRow, offer: Offer) -> None:
         """Count, and keep what was counted."""
         super().raise_counter(row, offer)
         shelves = self._shelves

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from flock.model.errors import StoreError
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # pragma: no cover - elsewhere than on POSIX leases alone say who is gone
-    fcntl = None  # type: ignore[assignment]
+
+
+def _take(descriptor: int, *, wait: bool) -> bool | None:
+    """Take a lock that ends with this process; False when another has it, None where there are no such locks."""
+    if sys.platform == "win32":  # pragma: no cover - there leases alone say who is gone
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class Presence:
@@ -23,8 +33,7 @@ class Presence:
         self._board = board
         self.token = token
         self._lock = os.open(_lock_of(board, token), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if fcntl is not None:
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        _take(self._lock, wait=True)
         self.socket = _listen(_socket_of(board, token))
 
     def leave(self) -> None:
@@ -37,8 +46,6 @@ class Presence:
 
 def is_gone(board: Path, token: str) -> bool | None:
     """Say whether the process of a token has ended; None where that can't be told."""
-    if fcntl is None:
-        return None
     try:
         found = os.open(_lock_of(board, token), os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -46,12 +53,9 @@ def is_gone(board: Path, token: str) -> bool | None:
     except OSError as error:
         raise StoreError(f"the lock of another process can't be read: {error}") from error
     try:
-        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return _take(found, wait=False)
     finally:
         os.close(found)
-    return True
 
 
 def clean(board: Path, token: str) -> None:

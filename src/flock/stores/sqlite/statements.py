@@ -6,7 +6,7 @@ import re
 from importlib import resources
 from typing import Final
 
-_FOLDER: Final = resources.files(__package__) / "sql"
+_FOLDER: Final = resources.files("flock.stores.sqlite") / "sql"
 _BLOCK: Final = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.DOTALL | re.MULTILINE)
 
 SQL: Final = {name: text.strip() for name, text in _BLOCK.findall((_FOLDER / "queries.sql").read_text("utf-8"))}
