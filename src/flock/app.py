@@ -135,6 +135,7 @@ class Flock:
         """Let an agent go. What runs ends; what waits for it stays and goes on when an agent of that name is back."""
         self._registrar.freeze()
         self._spine.roster.remove(name)
+        self._registrar.forget(name)
         self.lifecycle.unwatch(name)
         self._home.executor.forget(name)
         self._functions = {fn: known for fn, known in self._functions.items() if known != name}

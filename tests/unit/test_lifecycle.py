@@ -376,3 +376,11 @@ async def test_the_tasks_of_running_activations_are_listed_until_they_are_done()
         go.set()
         await flock.run_until_idle()
         assert flock.scheduler.tasks == ()
+
+
+async def test_an_agent_that_was_removed_before_the_start_has_no_schedule() -> None:
+    flock = Flock(clock=clock_at())
+    flock.agent("clock").schedule(every=1.0).calls(lambda _: None)
+    flock.remove_agent("clock")
+    async with flock:
+        assert (await flock.run_until_idle()).waiting == ()

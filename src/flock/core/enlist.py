@@ -52,6 +52,10 @@ class Registrar:
             self.joined[agent.name] = self._spine.last_sequence
             self.fresh.append((agent, self._spine.last_sequence or None))
 
+    def forget(self, name: str) -> None:
+        """Start nothing of an agent that was removed before it started."""
+        self.fresh = [pair for pair in self.fresh if pair[0].name != name]
+
     async def enlist(self) -> None:
         """Make agents, and start their schedules and replays on the running loop; they wait on if that fails."""
         self.freeze()
