@@ -1,4 +1,4 @@
-"""What the tests of the promises share: a board that is started and shut down, on each kind of store, and time that jumps."""
+"""What the tests of the promises share: a started board on each kind of store, and time that jumps."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -226,6 +226,7 @@ async def test_p03_an_artifact_goes_through_json_under_its_stable_name(flock: Fl
     assert Artifact.from_json(invoice.to_json(), Invoice) == invoice
 
 
+@pytest.mark.memory
 async def test_p03_reading_json_of_a_class_that_is_not_loaded_is_a_clear_error(flock: Flock) -> None:
     class Local(BaseModel):
         pass

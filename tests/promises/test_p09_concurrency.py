@@ -242,6 +242,7 @@ async def test_p09_a_ready_activation_without_a_slot_has_no_task(flock: Flock) -
     assert [task for task in flock.scheduler.tasks if not task.done()] == []
 
 
+@pytest.mark.memory
 async def test_p09_a_waiting_activation_holds_references_and_not_copies(flock: Flock) -> None:
     gate = asyncio.Event()
 

@@ -226,10 +226,11 @@ class Spine:
     async def _when_room(self, commit: Commit) -> Committed:
         commit.max_pending = self.max_pending if acting(self) is None else None
         while True:
+            room = self.signals.room.wait()  # before the store says that there is none
             try:
                 return await self.commit(commit)
             except Backpressure:
-                await self.signals.room.wait()
+                await room
                 if self.closed:
                     raise ClosedError("the Flock was closed before there was room to publish") from None
 

@@ -22,8 +22,10 @@ from flock.model.ledger import (
 from flock.stores.archive import STATES
 from flock.stores.queues import urgency
 from flock.stores.sqlite.counting import Counting
-from flock.stores.sqlite.records import Records, Row, activation_row
+from flock.stores.sqlite.records import Records, Row, activation_row, find_row
 from flock.stores.sqlite.statements import SQL
+
+_OPEN = (State.READY, State.RUNNING, State.DELAYED)
 
 
 @dataclass(slots=True)
@@ -35,7 +37,11 @@ class _Load:
 
 
 class Activations:
-    """What the steps of a writer do to activations; `fresh` ones get their row at the end of a step."""
+    """What the steps of a writer do to activations; fresh ones get their row at the end of a step.
+
+    An id is this opening's mark and the activation's number: no other opening, of a copy of the file either, makes the
+    same. One that was given by who waits for it is an alias.
+    """
 
     def __init__(
         self, db: sqlite3.Connection, records: Records, counting: Counting, new_id: Callable[[], str], poison: int
@@ -44,7 +50,7 @@ class Activations:
         self._db = db
         self._records = records
         self._counting = counting
-        self._new_id = new_id
+        self._mark = new_id()[-12:].replace("-", "")
         self._poison = poison
         self.worker = 0
         self._fresh: list[Activation] = []
@@ -78,7 +84,7 @@ class Activations:
         runs = tuple(dict.fromkeys((run, *[record.run for record in inputs])))
         self._last = number = self._last + 1
         activation = Activation(
-            id=id or self._new_id(),
+            id=id or f"{self._mark}-{number:x}",
             agent=target.agent,
             subscription=target.subscription,
             inputs=inputs,
@@ -93,6 +99,8 @@ class Activations:
             depth=depth_after(inputs),
         )
         self._fresh.append(activation)
+        if id is not None:
+            self._db.execute(SQL["add_alias"], (id, number))
         return activation
 
     def start_tick(self, tick: Tick) -> bool:
@@ -275,15 +283,15 @@ class Activations:
 
     def find(self, id: str) -> Activation | None:
         """Look an activation up."""
-        row = self._db.execute(SQL["activation"], (id,)).fetchone()
+        row = find_row(self._db, id)
         return None if row is None else self._records.activation(row)
 
     def open(self, *, run: str | None = None, id: str | None = None) -> list[Activation]:
         """Give the open activations of a run, or the one of this id, oldest first."""
-        if run is not None:
-            rows = self._db.execute(SQL["open_activations_of_run"], (run,)).fetchall()
-        else:
-            rows = self._db.execute(SQL["open_activations"], (id, id)).fetchall()
+        if run is None:
+            found = None if id is None else self.find(id)
+            return [] if found is None or found.state not in _OPEN else [found]
+        rows = self._db.execute(SQL["open_activations_of_run"], {"run": run}).fetchall()
         return [self._records.activation(row) for row in rows]
 
     def _fence(self, lease: Lease) -> tuple[int, str, int]:

@@ -175,8 +175,10 @@ class KeptCollector(Collecting):
         """Count, and keep what was counted."""
         super().raise_counter(row, offer)
         shelves = self._shelves
-        sequence, at = shelves.counting.sequence, shelves.now
-        come = (self.number, row.stage, offer.slot, at, offer.record.sequence, offer.record.run, sequence)
+        come = {
+            "collector": self.number, "stage": row.stage, "slot": offer.slot, "now": shelves.now,
+            "artifact": offer.record.sequence, "run": offer.record.run, "sequence": shelves.counting.sequence,
+        }  # fmt: skip
         shelves.db.execute(SQL["count_up"], come)
 
     def read(self, row: KeptRow, slot: int, count: int) -> list[KeptArrival]:

@@ -93,9 +93,13 @@ def _check(db: sqlite3.Connection, path: Path) -> int:
     return int(version)
 
 
-def checkpoint(db: sqlite3.Connection) -> None:
-    """Copy the log into the file, as far as no reader needs it as it is."""
-    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+def checkpoint(path: Path) -> None:
+    """Copy the log into the file, as far as no reader needs it as it is; no writer waits meanwhile."""
+    db = _open(path, "rw")
+    try:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    finally:
+        db.close()
 
 
 def migrate(db: sqlite3.Connection) -> None:

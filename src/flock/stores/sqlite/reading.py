@@ -26,7 +26,7 @@ from flock.model.ledger import (
 from flock.ports import Types
 from flock.stores.collecting import describe
 from flock.stores.sqlite.counting import Counting, Counts, read_run
-from flock.stores.sqlite.records import Records, Row
+from flock.stores.sqlite.records import Records, Row, find_row
 from flock.stores.sqlite.statements import SQL
 from flock.stores.sqlite.upkeep import fates, measure
 
@@ -53,7 +53,7 @@ class Reading:
         unserved = self.unserved()
         if not unserved:
             return work
-        (left,) = self._db.execute(SQL["unserved_work"], (json.dumps(unserved), run)).fetchone()
+        (left,) = self._db.execute(SQL["unserved_work"], {"agents": json.dumps(unserved), "run": run}).fetchone()
         return work - int(left)
 
     def unserved(self) -> list[str]:
@@ -69,7 +69,7 @@ class Reading:
         if counts.open:
             rows = self._db.execute(SQL["count_states"]) if run is None else self._of_run("count_states_of_run", run)
             states = dict(rows)
-        (held,) = self._db.execute(SQL["count_held"], (run,)).fetchone()
+        (held,) = self._db.execute(SQL["count_held"], {"run": run}).fetchone()
         (delayed,) = self._db.execute(SQL["count_delayed"], (run, run)).fetchone()
         return Progress(
             known=run is None or bool(counts.name),
@@ -95,7 +95,7 @@ class Reading:
         return counting.board
 
     def _of_run(self, name: str, run: str) -> sqlite3.Cursor:
-        return self._db.execute(SQL[name], (run,))
+        return self._db.execute(SQL[name], {"run": run})
 
     def time(self) -> float:
         """Give the time of the last step."""
@@ -110,7 +110,7 @@ class Reading:
         return [*self._collected(run), *self._delayed(run), *self._activations(run)]
 
     def _collected(self, run: str | None) -> Iterator[Waiting]:
-        rows = map(_Held._make, self._db.execute(SQL["held_waiting"], (run,)).fetchall())
+        rows = map(_Held._make, self._db.execute(SQL["held_waiting"], {"run": run}).fetchall())
         for _, group in itertools.groupby(rows, key=_place):
             held = list(group)
             first = held[0]
@@ -146,13 +146,13 @@ class Reading:
     def open(self, run: str | None) -> list[Activation]:
         """Give the open activations (of a run), oldest first."""
         if run is None:
-            return self._made(self._db.execute(SQL["open_activations"], (None, None)))
+            return self._made(self._db.execute(SQL["open_activations"]))
         return self._made(self._of_run("open_activations_of_run", run))
 
     def activation(self, id: str) -> Activation | None:
         """Look an activation up."""
-        found = self._made(self._db.execute(SQL["activation"], (id,)))
-        return found[0] if found else None
+        row = find_row(self._db, id)
+        return None if row is None else self._records.activation(row)
 
     def failures(self, run: str | None) -> list[Activation]:
         """Give the failed activations."""
@@ -192,7 +192,7 @@ class Reading:
 
     def children(self, ids: Sequence[str]) -> list[Record]:
         """Look parents up."""
-        return self._records.of(self._db.execute(SQL["children"], (json.dumps(ids),)))
+        return self._records.of(self._db.execute(SQL["children"], {"ids": json.dumps(ids)}))
 
     def runs(self) -> list[str]:
         """Name the runs."""

@@ -17,6 +17,8 @@ from flock.stores.codec import Encoded, decode, visibility_from, visibility_text
 from flock.stores.sqlite.statements import SQL
 
 Row = tuple[Any, ...]  # what sqlite3 gives
+_HEX = frozenset("0123456789abcdef")
+_LARGEST = (1 << 63) - 1  # integer of SQLite
 _MOST = 2_000  # records that a writer remembers
 _PRUNED = "it was pruned: only its place in the lineage is kept"
 
@@ -48,8 +50,12 @@ class Records:
         known = self.known
         missing = [sequence for sequence in sequences if sequence not in known]
         if missing:
-            for record in self.of(self._db.execute(SQL["artifacts_by_sequence"], (to_text(missing),))):
-                known[record.sequence] = record
+            several = len(missing) > 1
+            rows = self._db.execute(
+                SQL["artifacts_by_sequence" if several else "artifact_at"],
+                (to_text(missing) if several else missing[0],),
+            )
+            known.update((record.sequence, record) for record in self.of(rows))
         return [known[sequence] for sequence in sequences if sequence in known]
 
     def by_id(self, ids: Sequence[str]) -> list[Record]:
@@ -127,6 +133,15 @@ class Records:
 
 
 _NO_TAGS: frozenset[str] = frozenset()
+
+
+def find_row(db: sqlite3.Connection, id: str) -> Row | None:
+    """Look an activation up by its id."""
+    _, _, number = id.rpartition("-")
+    row: Row | None = None
+    if number and set(number) <= _HEX:
+        row = db.execute(SQL["activation"], (int(number, 16) & _LARGEST, id)).fetchone()
+    return row or db.execute(SQL["alias"], (id,)).fetchone()
 
 
 def to_text(value: object) -> str:

@@ -47,7 +47,7 @@ class Session:
         self._connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(_READERS, "flock sqlite reader")
         self._attending: asyncio.AbstractEventLoop | None = None
-        self.writer = Writer(steps, workers, syncs=syncs)
+        self.writer = Writer(path, steps, workers, syncs=syncs)
 
     def attend(self, hint: Callable[[], None]) -> None:
         """Call this on the running loop, which may be another one than before."""

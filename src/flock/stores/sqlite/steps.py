@@ -92,7 +92,7 @@ class Steps:
         stored = self._admit(commit)
         result = Committed(stored)
         before = self.counting.sequence
-        self._append(stored, encoded)
+        self._append(stored, encoded, None if lease is None else lease.activation.id)
         changes = Changes()
         dues = self._place(commit.offers, before, changes)
         result.skipped = [tick for tick in commit.ticks if not self.activations.start_tick(tick)]
@@ -163,8 +163,8 @@ class Steps:
                 return Committed(stored, repeated=True)
         raise Stale(f"activation {lease.activation.id} is no longer this worker's: nothing was written")
 
-    def _append(self, stored: Sequence[Record], encoded: Sequence[Encoded]) -> None:
-        """Write the records that are new, and give them the next sequences."""
+    def _append(self, stored: Sequence[Record], encoded: Sequence[Encoded], maker: str | None) -> None:
+        """Write the records that are new, and give them the next sequences; `maker` is the activation that ends."""
         counting, rows, parents = self.counting, list[tuple[object, ...]](), list[tuple[str, int]]()
         runs: list[str] = []
         for record, text in zip(stored, encoded, strict=True):
@@ -178,7 +178,8 @@ class Steps:
             if record.type == FAILURE:
                 counting.newest_failure = record.sequence
             rows.append(artifact_row(record, text))
-            parents += [(parent, record.sequence) for parent in record.parents]
+            if maker is None or record.activation_id != maker:
+                parents += [(parent, record.sequence) for parent in record.parents]
         counting.add(runs, self._now())
         if rows and self.db.executemany(SQL["add_artifact"], rows).rowcount != len(rows):
             raise Collision
@@ -206,7 +207,7 @@ class Steps:
         """Say whether a subscription has had an artifact, or may not have it any more."""
         if self._any_withdrawn and self.counting.look(offer.record.run).withdrawn is not None:
             return True
-        parts = (offer.record.sequence, offer.target.subscription)
+        parts = {"artifact": offer.record.sequence, "subscription": offer.target.subscription}
         return bool(self.db.execute(SQL["had"], parts).fetchone()[0])
 
     def _learn(self, target: Target) -> None:
@@ -313,7 +314,7 @@ class Steps:
         """Fire partial batches."""
         now, changes, result = self._now(), Changes(), Committed()
         self._shelves.now = now
-        for number, subscription, *place in self.db.execute(SQL["collectors_holding"], (run,)).fetchall():
+        for number, subscription, *place in self.db.execute(SQL["collectors_holding"], {"run": run}).fetchall():
             scope, position, due = place
             self._shelves.at(number, self.targets[subscription], (scope, position, due)).flush(now, changes)
         self._apply(changes, result)

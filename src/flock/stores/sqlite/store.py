@@ -200,7 +200,11 @@ class SQLiteStore:
             if not since:
                 break
             artifacts += pruned.artifacts
-        while (pruned := await self._writer.do(prune_runs)).runs:
+        after = ""
+        while True:
+            after, pruned = await self._writer.do(partial(prune_runs, after=after))
+            if not after:
+                break
             activations, removed = activations + pruned.activations, removed + pruned.runs
         return Pruned(artifacts, activations, removed)
 

@@ -21,7 +21,9 @@ def prune_some(steps: Steps, retention: Retention, since: int) -> tuple[int, Pru
     """Take the payloads of some artifacts after a sequence; gives the last one's sequence, 0 when that was all."""
     db, counting = steps.db, steps.counting
     types = json.dumps(sorted(retention.types)) if retention.types else None
-    wanted = (since, retention.before, retention.keep_runs, types, _SOME)
+    wanted = {
+        "since": since, "before": retention.before, "keep": retention.keep_runs, "types": types, "most": _SOME,
+    }  # fmt: skip
     rows: list[tuple[int, str]] = db.execute(SQL["prunable"], wanted).fetchall()
     gone = [(sequence,) for sequence, _ in rows]
     for name in ("strip_artifact", "forget_held", "forget_delayed"):
@@ -31,18 +33,30 @@ def prune_some(steps: Steps, retention: Retention, since: int) -> tuple[int, Pru
     return (rows[-1][0] if rows else 0), Pruned(len(rows), 0, 0)
 
 
-def prune_runs(steps: Steps) -> Pruned:
-    """Remove some runs of which nothing is left but places in a lineage that leads nowhere else."""
+def prune_runs(steps: Steps, after: str) -> tuple[str, Pruned]:
+    """Remove some runs, after one by name, of which nothing is left but a lineage that leads nowhere else."""
     db = steps.db
-    runs = db.execute(SQL["empty_runs"], (_RUNS,)).fetchall()
+    found: list[tuple[str]] = db.execute(SQL["empty_runs"], (after, _RUNS)).fetchall()
+    alone = [run for run in found if _stands_alone(db, *run)]
     activations = 0
-    for run in runs:
-        db.execute(SQL["forget_inputs"], run)
+    for run in alone:
+        for name in ("forget_inputs", "forget_aliases"):
+            db.execute(SQL[name], run)
         activations += db.execute(SQL["forget_activations"], run).rowcount
         for name in ("forget_parents", "forget_artifacts", "forget_collectors", "forget_run"):
             db.execute(SQL[name], run)
     steps.refresh()
-    return Pruned(0, activations, len(runs))
+    return (found[-1][0] if found else ""), Pruned(0, activations, len(alone))
+
+
+def _stands_alone(db: sqlite3.Connection, run: str) -> bool:
+    """Say whether no artifact of a run comes from another run, or has led to one there."""
+    if any(db.execute(SQL[name], {"run": run}).fetchone()[0] for name in ("is_mixed", "related_elsewhere")):
+        return False
+    made = [id for id, _ in db.execute(SQL["activations_of_run"], (run,))]
+    if any(db.execute(SQL["made_elsewhere"], (id, run)).fetchone()[0] for id in made):
+        return False
+    return {id for (id,) in db.execute(SQL["makers_of_run"], (run,))} <= set(made)
 
 
 def vacuum(steps: Steps) -> None:
@@ -55,7 +69,8 @@ def fates(db: sqlite3.Connection, id: str) -> list[Fate]:
     """Say what became of an artifact with each subscription that it was offered to; the last word of each counts."""
     found = db.execute(SQL["artifact_sequence"], (id,)).fetchone()
     told: dict[str, Fate] = {}
-    for subscription, agent, state, at in db.execute(SQL["fates"], found) if found else ():
+    rows = db.execute(SQL["fates"], {"artifact": found[0]}) if found else ()
+    for subscription, agent, state, at in rows:
         told.setdefault(subscription, Fate(subscription, agent, cast("FateState", state), at))
     return list(told.values())
 
@@ -66,7 +81,7 @@ def measure(db: sqlite3.Connection, path: Path) -> StoreInfo:
     counting.load()
     board = counting.board
     runs, workers, failed = db.execute(SQL["sizes"]).fetchone()
-    (held,) = db.execute(SQL["count_held"], (None,)).fetchone()
+    (held,) = db.execute(SQL["count_held"], {"run": None}).fetchone()
     (delayed,) = db.execute(SQL["count_delayed"], (None, None)).fetchone()
     pages, page, free = (
         db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size", "freelist_count")

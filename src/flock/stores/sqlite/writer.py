@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from flock.model.errors import FlockError, StoreError
@@ -21,7 +22,8 @@ T = TypeVar("T")
 logger = logging.getLogger("flock")
 _MOST: Final = 64  # steps in one transaction
 _FIRST_WAIT, _LAST_WAIT = 0.001, 0.02  # seconds between two tries to begin while another process writes
-_DIRTY: Final = 2_000  # changed rows after which the log is copied into the file
+_PRIMARY: Final = 0xFF  # of an error's code; the rest says more
+_DIRTY: Final = 20_000  # changed rows after which the log is copied into the file
 
 
 @dataclass(slots=True, eq=False)
@@ -39,12 +41,13 @@ class Writer:
     """Runs jobs in the order in which they come, and lets a process give signs of life in between.
 
     Where each transaction waits for the disk (`syncs`), a thread does them. Where none does, a step costs less than a
-    hop to a thread: what came up in one turn of the event loop is done in its next, as one transaction; the thread
+    hop to a thread: what comes up within two turns of the event loop is done there, as one transaction; the thread
     takes over while another process writes, and copies the log into the file.
     """
 
-    def __init__(self, steps: Steps, workers: Workers, *, syncs: bool) -> None:
+    def __init__(self, path: Path, steps: Steps, workers: Workers, *, syncs: bool) -> None:
         """Start the thread."""
+        self._path = path
         self._steps = steps
         self._db = steps.db
         self._workers = workers
@@ -70,7 +73,8 @@ class Writer:
             self._here.append(Job(act, future))
             if self._turn is not loop:
                 self._turn = loop
-                loop.call_soon(self._run_here)
+                # In two turns: what a publisher goes on with and what it has set off meet in one transaction.
+                loop.call_soon(loop.call_soon, self._run_here)
         return await future
 
     def post(self, act: Callable[[Steps], object]) -> None:
@@ -102,7 +106,7 @@ class Writer:
         try:
             done = self._try_to_begin() and self._try(jobs) is None
         except sqlite3.Error:
-            done = False  # the thread tries again, and tells who waits what is wrong
+            done = False  # the thread tries it again, and tells those who wait
         finally:
             self._lock.release()
         if not done:
@@ -111,7 +115,7 @@ class Writer:
         _deliver(jobs)
         if self._db.total_changes - self._copied > _DIRTY:
             self._copied = self._db.total_changes
-            self._hand_over([Job(_copy, alone=True)])
+            self._jobs.put(_COPY)
 
     def _hand_over(self, jobs: list[Job]) -> None:
         self._handed += len(jobs)
@@ -123,7 +127,7 @@ class Writer:
             self._begin()
         except sqlite3.Error as error:
             self._undo()
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            if getattr(error, "sqlite_errorcode", 0) & _PRIMARY == sqlite3.SQLITE_BUSY:
                 return False
             raise
         return True
@@ -139,6 +143,9 @@ class Writer:
             try:
                 job = self._jobs.get(timeout=patience)
             except queue.Empty:
+                continue
+            if job is _COPY:
+                self._copy()
                 continue
             group = self._group(job)
             jobs = [each for each in group if each is not None]
@@ -161,14 +168,24 @@ class Writer:
             if job.error is not None:
                 logger.error("the board's file can't be looked after, which is tried again", exc_info=job.error)
 
+    def _copy(self) -> None:
+        try:
+            checkpoint(self._path)
+        except sqlite3.Error:
+            logger.exception("the board's log can't be copied into its file, which is tried again")
+
     def _group(self, job: Job | None) -> list[Job | None]:
         """Take along what waits already."""
         group = [job]
         while len(group) < _MOST and group[-1] is not None and not group[-1].alone:
             try:
-                group.append(self._jobs.get_nowait())
+                following = self._jobs.get_nowait()
             except queue.Empty:
                 break
+            if following is _COPY:
+                self._copy()
+            else:
+                group.append(following)
         return group
 
     def _run(self, jobs: list[Job]) -> None:
@@ -314,9 +331,8 @@ def _explained(error: Exception) -> Exception:
     return error
 
 
-def _copy(steps: Steps) -> None:
-    checkpoint(steps.db)
-
-
 def _nothing(_: Steps) -> None:
     return
+
+
+_COPY: Final = Job(_nothing)  # a request to copy the log into the file, beside the steps

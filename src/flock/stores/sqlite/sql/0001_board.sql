@@ -1,35 +1,24 @@
 -- The board of one file. Times are UTC seconds; `made`, `ended`, `came` and `gone` are positions on the board, so that
 -- its state at any sequence can be read back.
 
-CREATE TABLE board (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    sequence INTEGER NOT NULL DEFAULT 0,
-    time REAL NOT NULL DEFAULT 0,
-    steps INTEGER NOT NULL DEFAULT 0, -- counts transactions: says whether one was committed whose answer was lost
-    newest_failure INTEGER NOT NULL DEFAULT 0,
-    artifacts INTEGER NOT NULL DEFAULT 0,
-    open INTEGER NOT NULL DEFAULT 0,
-    timed INTEGER NOT NULL DEFAULT 0,
-    done INTEGER NOT NULL DEFAULT 0,
-    failed INTEGER NOT NULL DEFAULT 0,
-    cancelled INTEGER NOT NULL DEFAULT 0
-);
-INSERT INTO board (one) VALUES (1);
-
-CREATE TABLE run (
+-- What is counted of each run, and of the whole board under the empty name: one place, since every step writes both.
+CREATE TABLE counts (
     name TEXT PRIMARY KEY,
     artifacts INTEGER NOT NULL,
-    open INTEGER NOT NULL,
-    timed INTEGER NOT NULL,
+    open INTEGER NOT NULL,           -- activations
+    timed INTEGER NOT NULL,          -- items in batches with a timeout
     done INTEGER NOT NULL,
     failed INTEGER NOT NULL,
     cancelled INTEGER NOT NULL,
-    ordinals TEXT NOT NULL,          -- JSON: activations by agent since the run was last idle
-    withdrawn INTEGER,               -- the sequence at which the run was cancelled
-    first INTEGER NOT NULL,          -- the sequence before its first artifact: runs are named oldest first
-    quiet REAL NOT NULL              -- when it was last left without work
+    ordinals TEXT NOT NULL,          -- JSON: a run's activations by agent since it was last idle
+    withdrawn INTEGER,               -- the sequence at which a run was cancelled
+    first INTEGER NOT NULL,          -- the sequence before a run's first artifact: runs are named oldest first
+    quiet REAL NOT NULL,             -- when a run was last left without work; of the board, the time of the last step
+    sequence INTEGER,                -- of the board: its last position
+    newest_failure INTEGER,          -- of the board: the last Failure's position
+    steps INTEGER                    -- of the board: says whether a transaction was committed whose answer was lost
 ) WITHOUT ROWID;
-CREATE INDEX run_by_age ON run (first);
+INSERT INTO counts VALUES ('', 0, 0, 0, 0, 0, 0, '{}', NULL, 0, 0, 0, 0, 0);
 
 CREATE TABLE artifact (
     sequence INTEGER PRIMARY KEY,
@@ -53,6 +42,7 @@ CREATE INDEX artifact_by_run ON artifact (run);
 CREATE INDEX artifact_by_type ON artifact (type);
 CREATE UNIQUE INDEX artifact_by_output ON artifact (activation, slot) WHERE activation IS NOT NULL;
 
+-- Parents of what no activation has put there: the others' are the inputs of their activation.
 CREATE TABLE parent (
     id TEXT NOT NULL,
     child INTEGER NOT NULL,
@@ -61,7 +51,7 @@ CREATE TABLE parent (
 
 CREATE TABLE activation (
     number INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
+    id TEXT NOT NULL,                -- ends in the number, unless it is an alias
     agent TEXT NOT NULL,
     subscription TEXT NOT NULL,
     run TEXT NOT NULL,
@@ -85,13 +75,17 @@ CREATE TABLE activation (
     made INTEGER NOT NULL,
     ended INTEGER
 );
-CREATE INDEX activation_ready ON activation (agent, priority DESC, number) WHERE state = 'ready';
-CREATE INDEX activation_running ON activation (agent) WHERE state = 'running';
+CREATE INDEX activation_open ON activation (agent, state, priority DESC, number) WHERE ended IS NULL;
 CREATE INDEX activation_delayed ON activation (due) WHERE state = 'delayed';
-CREATE INDEX activation_open ON activation (run) WHERE ended IS NULL;
-CREATE INDEX activation_mixed ON activation (number) WHERE ended IS NULL AND runs IS NOT NULL;
+CREATE INDEX activation_mixed ON activation (number) WHERE runs IS NOT NULL;
 CREATE INDEX activation_failed ON activation (number) WHERE state = 'failed';
 CREATE INDEX activation_suspect ON activation (state) WHERE crashes > 0 AND ended IS NULL;
+
+-- Activations whose id was given by who waits for them.
+CREATE TABLE alias (
+    id TEXT PRIMARY KEY,
+    number INTEGER NOT NULL
+) WITHOUT ROWID;
 
 CREATE TABLE input (
     artifact INTEGER NOT NULL,

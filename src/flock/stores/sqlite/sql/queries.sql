@@ -1,27 +1,28 @@
 -- Every statement of the store, by name.
 
 -- name: board
-SELECT sequence, newest_failure, artifacts, open, timed, done, failed, cancelled, time, steps FROM board
+SELECT sequence, newest_failure, artifacts, open, timed, done, failed, cancelled, quiet, steps FROM counts WHERE name = ''
 
 -- name: save_board
-UPDATE board SET sequence = ?, newest_failure = ?, artifacts = ?, open = ?, timed = ?, done = ?, failed = ?,
-    cancelled = ?, time = ?, steps = ?
+UPDATE counts SET sequence = ?, newest_failure = ?, artifacts = ?, open = ?, timed = ?, done = ?, failed = ?,
+    cancelled = ?, quiet = ?, steps = ? WHERE name = ''
 
 -- name: run
-SELECT name, artifacts, open, timed, done, failed, cancelled, ordinals, withdrawn, first, quiet FROM run WHERE name = ?
+SELECT name, artifacts, open, timed, done, failed, cancelled, ordinals, withdrawn, first, quiet FROM counts
+WHERE name = ?
 
 -- name: save_run
-INSERT INTO run (name, artifacts, open, timed, done, failed, cancelled, ordinals, withdrawn, first, quiet)
+INSERT INTO counts (name, artifacts, open, timed, done, failed, cancelled, ordinals, withdrawn, first, quiet)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (name) DO UPDATE SET artifacts = excluded.artifacts, open = excluded.open, timed = excluded.timed,
     done = excluded.done, failed = excluded.failed, cancelled = excluded.cancelled, ordinals = excluded.ordinals,
     withdrawn = excluded.withdrawn, quiet = excluded.quiet
 
 -- name: any_withdrawn
-SELECT EXISTS (SELECT 1 FROM run WHERE withdrawn IS NOT NULL)
+SELECT EXISTS (SELECT 1 FROM counts WHERE withdrawn IS NOT NULL)
 
 -- name: run_names
-SELECT name FROM run WHERE artifacts > 0 ORDER BY first
+SELECT name FROM counts WHERE name <> '' AND artifacts > 0 ORDER BY first
 
 -- name: add_artifact
 INSERT OR IGNORE INTO artifact (sequence, id, run, type, version, payload, created, produced_by, partition_key, tags, visibility,
@@ -37,6 +38,9 @@ SELECT sequence FROM artifact WHERE id = ?
 -- name: artifacts_by_id
 SELECT * FROM artifact WHERE id IN (SELECT value FROM json_each(?))
 
+-- name: artifact_at
+SELECT * FROM artifact WHERE sequence = ?
+
 -- name: artifacts_by_sequence
 SELECT * FROM artifact WHERE sequence IN (SELECT value FROM json_each(?))
 
@@ -48,7 +52,10 @@ SELECT * FROM artifact WHERE sequence > ? AND payload IS NOT NULL ORDER BY seque
 
 -- name: children
 SELECT * FROM artifact WHERE sequence IN
-    (SELECT child FROM parent WHERE id IN (SELECT value FROM json_each(?)))
+    (SELECT child FROM parent WHERE id IN (SELECT value FROM json_each(:ids)))
+    OR activation IN (SELECT activation.id FROM activation JOIN input ON input.activation = activation.number
+        JOIN artifact AS source ON source.sequence = input.artifact
+        WHERE source.id IN (SELECT value FROM json_each(:ids)))
 ORDER BY sequence
 
 -- name: kinds
@@ -74,7 +81,13 @@ INSERT OR IGNORE INTO input (artifact, activation) VALUES (?, ?)
 SELECT epoch, state, crashes FROM activation WHERE number = ?
 
 -- name: activation
-SELECT * FROM activation WHERE id = ?
+SELECT * FROM activation WHERE number = ? AND id = ?
+
+-- name: add_alias
+INSERT INTO alias (id, number) VALUES (?, ?)
+
+-- name: alias
+SELECT * FROM activation WHERE number = (SELECT number FROM alias WHERE id = ?)
 
 -- name: end_activation
 UPDATE activation SET state = ?, error = ?, ended = ?, worker = NULL, due = NULL, crashes = 0 WHERE number = ?
@@ -97,14 +110,14 @@ UPDATE activation SET state = 'running', epoch = epoch + 1, attempt = attempt + 
 UPDATE activation SET state = 'ready', epoch = epoch + 1, attempt = attempt - 1, worker = NULL WHERE number = ?
 
 -- name: ready_of_agent
-SELECT * FROM activation WHERE state = 'ready' AND agent = ? AND (crashes = 0 OR ?)
+SELECT * FROM activation WHERE ended IS NULL AND state = 'ready' AND agent = ? AND (crashes = 0 OR ?)
 ORDER BY priority DESC, number LIMIT ?
 
 -- name: count_running
-SELECT count(*) FROM activation WHERE state = 'running' AND agent = ?
+SELECT count(*) FROM activation WHERE ended IS NULL AND state = 'running' AND agent = ?
 
 -- name: count_ready
-SELECT count(*) FROM activation WHERE state = 'ready' AND agent = ?
+SELECT count(*) FROM activation WHERE ended IS NULL AND state = 'ready' AND agent = ?
 
 -- name: suspect_runs
 SELECT EXISTS (SELECT 1 FROM activation WHERE state = 'running' AND crashes > 0 AND ended IS NULL)
@@ -122,21 +135,18 @@ SELECT * FROM activation WHERE state = 'running' AND worker = ? AND ended IS NUL
 SELECT number, due, agent FROM activation WHERE state = 'delayed' AND due <= ? ORDER BY due, number LIMIT ?
 
 -- name: open_activations
-SELECT * FROM activation WHERE ended IS NULL AND (? IS NULL OR id = ?) ORDER BY number
+SELECT * FROM activation WHERE ended IS NULL ORDER BY number
 
 -- name: open_activations_of_run
-SELECT * FROM activation WHERE ended IS NULL AND (run = ?1 OR (runs IS NOT NULL AND ?1 IN
+SELECT * FROM activation WHERE ended IS NULL AND (run = :run OR (runs IS NOT NULL AND :run IN
     (SELECT value FROM json_each(runs)))) ORDER BY number
 
 -- name: count_states
 SELECT state, count(*) FROM activation WHERE ended IS NULL GROUP BY state
 
 -- name: count_states_of_run
-SELECT state, count(*) FROM activation WHERE number IN (
-    SELECT number FROM activation WHERE ended IS NULL AND run = ?1
-    UNION
-    SELECT number FROM activation WHERE ended IS NULL AND runs IS NOT NULL AND ?1 IN
-        (SELECT value FROM json_each(runs))) GROUP BY state
+SELECT state, count(*) FROM activation WHERE ended IS NULL AND (run = :run OR (runs IS NOT NULL AND :run IN
+    (SELECT value FROM json_each(runs)))) GROUP BY state
 
 -- name: timer_runs
 SELECT EXISTS (SELECT 1 FROM activation WHERE ended IS NULL AND cause = 'timer' AND agent = ?)
@@ -194,8 +204,8 @@ WHERE due <= ? AND subscription IN (SELECT subscription FROM temp.declared) ORDE
 -- name: collectors_holding
 SELECT number, subscription, scope, position, due FROM collector
 WHERE subscription IN (SELECT subscription FROM temp.declared) AND number IN (
-    SELECT collector FROM held WHERE gone IS NULL AND slot >= 0 AND (?1 IS NULL OR run = ?1 OR (runs IS NOT NULL AND
-        ?1 IN (SELECT value FROM json_each(runs))))) ORDER BY number
+    SELECT collector FROM held WHERE gone IS NULL AND slot >= 0 AND (:run IS NULL OR run = :run OR
+        (runs IS NOT NULL AND :run IN (SELECT value FROM json_each(runs))))) ORDER BY number
 
 -- name: shelf
 SELECT lengths, counters FROM shelf WHERE collector = ? AND stage = ? AND key = ?
@@ -219,7 +229,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: count_up
 INSERT INTO held (collector, stage, key, slot, position, arrived, artifact, parts, run, timed, came, gone, why, left_at)
-VALUES (?1, ?2, '', ?3, 0, ?4, ?5, '[]', ?6, 0, ?7, ?7, 'counted', ?4)
+VALUES (:collector, :stage, '', :slot, 0, :now, :artifact, '[]', :run, 0, :sequence, :sequence, 'counted', :now)
 
 -- name: head
 SELECT number, position, arrived, parts FROM held
@@ -239,21 +249,22 @@ WHERE gone IS NULL AND run = ? ORDER BY collector, stage, key, slot, number
 -- name: held_waiting
 SELECT collector.number, subscription, collector.agent, scope, stage, key, slot, held.position, arrived, parts, runs
 FROM held JOIN collector ON collector.number = held.collector
-WHERE held.gone IS NULL AND (?1 IS NULL OR (held.collector, held.stage, held.key) IN (
-    SELECT collector, stage, key FROM held WHERE gone IS NULL AND (run = ?1 OR (runs IS NOT NULL AND
-        ?1 IN (SELECT value FROM json_each(runs))))))
+WHERE held.gone IS NULL AND (:run IS NULL OR (held.collector, held.stage, held.key) IN (
+    SELECT collector, stage, key FROM held WHERE gone IS NULL AND (run = :run OR (runs IS NOT NULL AND
+        :run IN (SELECT value FROM json_each(runs))))))
 ORDER BY collector.number, stage, key, slot, held.number
 
 -- name: count_held
 SELECT count(*) FROM (SELECT DISTINCT collector, stage, key FROM held
-WHERE gone IS NULL AND (?1 IS NULL OR run = ?1 OR (runs IS NOT NULL AND ?1 IN (SELECT value FROM json_each(runs)))))
+WHERE gone IS NULL AND (:run IS NULL OR run = :run OR (runs IS NOT NULL AND
+    :run IN (SELECT value FROM json_each(runs)))))
 
 -- name: had
 SELECT EXISTS (SELECT 1 FROM input JOIN activation ON activation.number = input.activation
-        WHERE input.artifact = ?1 AND activation.subscription = ?2)
+        WHERE input.artifact = :artifact AND activation.subscription = :subscription)
     OR EXISTS (SELECT 1 FROM held JOIN collector ON collector.number = held.collector
-        WHERE held.artifact = ?1 AND collector.subscription = ?2)
-    OR EXISTS (SELECT 1 FROM delayed WHERE artifact = ?1 AND subscription = ?2)
+        WHERE held.artifact = :artifact AND collector.subscription = :subscription)
+    OR EXISTS (SELECT 1 FROM delayed WHERE artifact = :artifact AND subscription = :subscription)
 
 -- name: next_due
 SELECT min(due) FROM (
@@ -292,9 +303,9 @@ DELETE FROM served WHERE worker = ?
 
 -- name: agents_waited_for
 WITH RECURSIVE name (agent) AS (
-    SELECT min(agent) FROM activation WHERE state = 'ready'
+    SELECT min(agent) FROM activation WHERE ended IS NULL
     UNION ALL
-    SELECT (SELECT min(agent) FROM activation WHERE state = 'ready' AND agent > name.agent) FROM name
+    SELECT (SELECT min(agent) FROM activation WHERE ended IS NULL AND agent > name.agent) FROM name
     WHERE name.agent IS NOT NULL
 )
 SELECT agent FROM name WHERE agent IS NOT NULL AND agent NOT IN (SELECT agent FROM served)
@@ -302,11 +313,11 @@ UNION
 SELECT agent FROM collector WHERE due IS NOT NULL AND agent NOT IN (SELECT agent FROM served)
 
 -- name: unserved_work
-SELECT (SELECT count(*) FROM activation WHERE state = 'ready' AND agent IN (SELECT value FROM json_each(?1))
-        AND (?2 IS NULL OR run = ?2 OR (runs IS NOT NULL AND ?2 IN (SELECT value FROM json_each(runs)))))
+SELECT (SELECT count(*) FROM activation WHERE ended IS NULL AND agent IN (SELECT value FROM json_each(:agents))
+        AND (:run IS NULL OR run = :run OR (runs IS NOT NULL AND :run IN (SELECT value FROM json_each(runs)))))
     + (SELECT count(*) FROM held JOIN collector ON collector.number = held.collector
-        WHERE held.gone IS NULL AND held.timed AND collector.agent IN (SELECT value FROM json_each(?1))
-        AND (?2 IS NULL OR held.run = ?2))
+        WHERE held.gone IS NULL AND held.timed AND collector.agent IN (SELECT value FROM json_each(:agents))
+        AND (:run IS NULL OR held.run = :run))
 
 -- name: crashed
 UPDATE activation SET state = 'ready', epoch = epoch + 1, worker = NULL, crashes = crashes + 1
@@ -330,32 +341,33 @@ UPDATE activation SET state = 'ready', epoch = epoch + 1, attempt = 0, deferrals
 -- name: fates
 SELECT subscription, agent, state, at FROM (
     SELECT subscription, agent, 'consumed' AS state, NULL AS at FROM activation
-    WHERE number IN (SELECT activation FROM input WHERE artifact = ?1)
+    WHERE number IN (SELECT activation FROM input WHERE artifact = :artifact)
     UNION ALL
     SELECT collector.subscription, collector.agent,
         CASE held.why WHEN 'collected' THEN 'consumed' WHEN 'expired' THEN 'expired' WHEN 'withdrawn' THEN 'withdrawn'
             ELSE 'waiting' END,
         coalesce(held.left_at, held.arrived)
-    FROM held JOIN collector ON collector.number = held.collector WHERE held.artifact = ?1 AND held.slot >= 0
+    FROM held JOIN collector ON collector.number = held.collector WHERE held.artifact = :artifact AND held.slot >= 0
     UNION ALL
     SELECT subscription, agent, CASE WHEN gone IS NULL THEN 'delayed' ELSE 'withdrawn' END, due FROM delayed
-    WHERE artifact = ?1 AND (gone IS NULL OR why = 'withdrawn')
+    WHERE artifact = :artifact AND (gone IS NULL OR why = 'withdrawn')
 )
 
 -- name: prunable
 SELECT sequence, run FROM artifact
-WHERE sequence > ?1 AND payload IS NOT NULL
-    AND (?2 IS NULL OR created < ?2)
-    AND (?3 IS NULL OR run IN (SELECT name FROM run WHERE open = 0 AND timed = 0 AND name NOT IN
-        (SELECT name FROM run WHERE open = 0 AND timed = 0 ORDER BY quiet DESC, first DESC LIMIT ?3)))
-    AND (?4 IS NULL OR type IN (SELECT value FROM json_each(?4)))
+WHERE sequence > :since AND payload IS NOT NULL
+    AND (:before IS NULL OR created < :before)
+    AND (:keep IS NULL OR run IN (SELECT name FROM counts WHERE open = 0 AND timed = 0 AND name NOT IN
+        (SELECT name FROM counts WHERE name <> '' AND open = 0 AND timed = 0
+            ORDER BY quiet DESC, first DESC LIMIT :keep)))
+    AND (:types IS NULL OR type IN (SELECT value FROM json_each(:types)))
     AND NOT EXISTS (SELECT 1 FROM input JOIN activation ON activation.number = input.activation
         WHERE input.artifact = sequence AND activation.ended IS NULL)
     AND NOT EXISTS (SELECT 1 FROM held WHERE held.artifact = sequence AND held.gone IS NULL)
     AND NOT EXISTS (SELECT 1 FROM delayed WHERE delayed.artifact = sequence AND delayed.gone IS NULL)
     AND sequence NOT IN (SELECT atom FROM held, json_tree(held.parts)
         WHERE held.gone IS NULL AND held.artifact IS NULL AND atom IS NOT NULL)
-ORDER BY sequence LIMIT ?5
+ORDER BY sequence LIMIT :most
 
 -- name: strip_artifact
 UPDATE artifact SET payload = NULL, tags = NULL, trace_context = NULL WHERE sequence = ?
@@ -367,14 +379,29 @@ DELETE FROM held WHERE artifact = ? AND gone IS NOT NULL
 DELETE FROM delayed WHERE artifact = ? AND gone IS NOT NULL
 
 -- name: empty_runs
-SELECT name FROM run WHERE artifacts = 0 AND open = 0 AND timed = 0 AND withdrawn IS NULL
-    AND EXISTS (SELECT 1 FROM artifact WHERE artifact.run = run.name)
-    AND NOT EXISTS (SELECT 1 FROM artifact JOIN parent ON parent.id = artifact.id
-        JOIN artifact AS child ON child.sequence = parent.child
-        WHERE artifact.run = run.name AND child.run <> run.name)
-    AND NOT EXISTS (SELECT 1 FROM artifact AS child JOIN parent ON parent.child = child.sequence
-        JOIN artifact ON artifact.id = parent.id WHERE child.run = run.name AND artifact.run <> run.name)
-LIMIT ?
+SELECT name FROM counts WHERE name <> '' AND artifacts = 0 AND open = 0 AND timed = 0 AND withdrawn IS NULL
+    AND name > ? ORDER BY name LIMIT ?
+
+-- name: activations_of_run
+SELECT id, runs FROM activation WHERE run = ?
+
+-- name: is_mixed
+SELECT EXISTS (SELECT 1 FROM activation WHERE runs IS NOT NULL AND :run IN (SELECT value FROM json_each(runs)))
+
+-- name: made_elsewhere
+SELECT EXISTS (SELECT 1 FROM artifact WHERE activation = ? AND run <> ?)
+
+-- name: makers_of_run
+SELECT DISTINCT activation FROM artifact WHERE run = ? AND activation IS NOT NULL
+
+-- name: related_elsewhere
+SELECT EXISTS (SELECT 1 FROM artifact JOIN parent ON parent.id = artifact.id
+        JOIN artifact AS child ON child.sequence = parent.child WHERE artifact.run = :run AND child.run <> :run)
+    OR EXISTS (SELECT 1 FROM artifact AS child JOIN parent ON parent.child = child.sequence
+        JOIN artifact ON artifact.id = parent.id WHERE child.run = :run AND artifact.run <> :run)
+
+-- name: forget_aliases
+DELETE FROM alias WHERE number IN (SELECT number FROM activation WHERE run = ? AND ended IS NOT NULL)
 
 -- name: forget_inputs
 DELETE FROM input WHERE activation IN (SELECT number FROM activation WHERE run = ? AND ended IS NOT NULL)
@@ -392,8 +419,9 @@ DELETE FROM artifact WHERE run = ?
 DELETE FROM collector WHERE scope = ? AND NOT EXISTS (SELECT 1 FROM held WHERE held.collector = collector.number)
 
 -- name: forget_run
-DELETE FROM run WHERE name = ?
+DELETE FROM counts WHERE name = ?
 
 -- name: sizes
-SELECT (SELECT count(*) FROM run), (SELECT count(*) FROM worker),
+SELECT (SELECT count(*) FROM counts) - 1, (SELECT count(*) FROM worker),
     (SELECT count(*) FROM activation WHERE state = 'failed')
+
