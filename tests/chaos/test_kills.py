@@ -66,7 +66,7 @@ async def test_a_kill_in_the_middle_of_a_group_commit_loses_nothing_acknowledged
 ) -> None:
     ran = result(start("burst", f"sqlite:///{tmp_path / 'plain.db'}"))
     assert ran.commits < burst.COUNT  # of 64 publishes and 64 settlements
-    points = every(ran, 10)
+    points = every(ran, 6)
     assert deaths.die("burst", points).deaths >= len(points) * 0.8  # groups differ from life to life
     for number in range(len(points)):
         await check_burst(deaths, number)
@@ -91,7 +91,7 @@ async def check_burst(deaths: Deaths, number: int, then: str | None = None) -> N
 
 
 async def test_a_kill_while_a_file_is_made_leaves_one_that_opens_and_works(deaths: Deaths) -> None:
-    points = [Point("before", 1), Point("after", 1), *[Point("statement", number) for number in range(1, 61)]]
+    points = [Point("before", 1), Point("after", 1), *[Point("statement", number) for number in range(1, 61, 2)]]
     assert deaths.die("burst", points).deaths == len(points)
     for number in range(len(points)):
         await check_burst(deaths, number, then="order-0")
@@ -111,7 +111,7 @@ async def test_a_kill_while_it_prunes_takes_nothing_that_has_to_stay_and_the_nex
     fresh(1)
     ran = deaths.die("pruning", [])
     expected = await left(deaths, 0)
-    points = every(ran, 60)
+    points = every(ran, 25)
     fresh(len(points) + 1)
     assert deaths.die("pruning", points).deaths == len(points)
     for number in range(len(points)):

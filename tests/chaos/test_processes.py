@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import ordering
 import poison
 import pytest
 from sweep import damage, result, start
@@ -42,3 +43,12 @@ def test_an_activation_that_kills_its_process_again_and_again_ends_as_a_failure_
         crashes += 1
     assert 1 < crashes < ENDLESS  # one crash alone proves nothing
     assert result(process).answer == [[*poison.HARMLESS], [["taster", "ObstructedError"]]]
+
+
+def test_agents_that_work_one_by_one_keep_their_order_when_their_process_dies(board: Path) -> None:
+    url = f"sqlite:///{board}"
+    first = start("ordering", url)
+    first.communicate(timeout=60)
+    assert first.returncode == -signal.SIGKILL
+    expected = list(range(1, ordering.COUNT + 1))
+    assert result(start("ordering", url)).answer == [expected, expected]

@@ -216,9 +216,10 @@ class Mortal:
 class Board:
     """The lives of one board on files: each begins with what the file of the last one held when that died."""
 
-    def __init__(self, folder: Path, topology: Sequence[Made]) -> None:
+    def __init__(self, folder: Path, topology: Sequence[Made], synchronous: str) -> None:
         """Begin with no file."""
         self._folder = folder
+        self._synchronous = synchronous
         self._topology = topology
         self.clock = FakeClock()
         self.lives = 0
@@ -227,10 +228,10 @@ class Board:
     async def begin(self) -> None:
         """Open the next life."""
         self.lives += 1
-        self.clock = FakeClock(self.clock.now(), seed=self.lives)
+        self.clock = FakeClock(self.clock.now(), seed=self.lives, threshold=0.01)
         self.path = self._folder / f"life-{self.lives}.db"
         self._died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._store = Mortal(open_store(f"sqlite:///{self.path}?synchronous=normal"), self._die)
+        self._store = Mortal(open_store(f"sqlite:///{self.path}?synchronous={self._synchronous}"), self._die)
         self.flock = Flock(store=cast("Store", self._store), clock=self.clock)
         build(self.flock, self._topology)
 
@@ -270,10 +271,10 @@ class Histories(RuleBasedStateMachine):
         self.steps: list[Step] = []
         self.board: Board | None = None
 
-    @initialize(topology=topologies())
-    def start(self, topology: Sequence[Made]) -> None:
+    @initialize(topology=topologies(), synchronous=st.sampled_from(("normal", "full")))
+    def start(self, topology: Sequence[Made], synchronous: str) -> None:
         self.topology = topology
-        self.board = Board(Path(self.folder.name), topology)
+        self.board = Board(Path(self.folder.name), topology, synchronous)
         self.runner.run(self.board.begin())
 
     def step(self, step: Step) -> None:
@@ -303,7 +304,12 @@ class Histories(RuleBasedStateMachine):
         try:
             if self.board is not None:
                 ended = self.runner.run(self.board.live(lambda board: end(board.flock)))
-                assert ended == asyncio.run(uninterrupted(self.topology, self.steps))
+                expected = asyncio.run(uninterrupted(self.topology, self.steps))
+                missing, too_much = (
+                    [part - other for part, other in zip(one, another, strict=True)]
+                    for one, another in ((expected, ended), (ended, expected))
+                )
+                assert ended == expected, f"missing: {missing}\ntoo much: {too_much}\nin {self.board.lives} lives"
         finally:
             if self.board is not None:
                 self.runner.run(self.board.flock.shutdown())

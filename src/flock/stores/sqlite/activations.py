@@ -224,7 +224,7 @@ class Activations:
         """Lease what is ready of these agents, the most urgent first."""
         ready: list[Activation] = []
         for agent, limit in limits.items():
-            ready += self._ready(agent, min(limit - self._load(agent).running, most))
+            ready += self._ready(agent, limit, most)
         ready.sort(key=urgency)
         return [self._lease(each) for each in self._one_suspect(ready[:most])]
 
@@ -248,13 +248,17 @@ class Activations:
         self._fresh.clear()
 
     def _lease_up_to(self, agent: str, limit: int) -> list[Lease]:
-        return [self._lease(each) for each in self._one_suspect(self._ready(agent, limit - self._load(agent).running))]
+        return [self._lease(each) for each in self._one_suspect(self._ready(agent, limit))]
 
-    def _ready(self, agent: str, most: int) -> list[Activation]:
+    def _ready(self, agent: str, limit: int, most: int | None = None) -> list[Activation]:
         load = self._load(agent)
+        free = limit - load.running
+        most = free if most is None else min(free, most)
         if most <= 0 or not load.waiting:
             return []
-        rows: list[Row] = self._db.execute(SQL["ready_of_agent"], (agent, not self._suspect_runs, most)).fetchall()
+        # Where work is done one by one, its order is kept: nothing overtakes what has to be tried alone.
+        suspects = limit == 1 or not self._suspect_runs
+        rows: list[Row] = self._db.execute(SQL["ready_of_agent"], (agent, suspects, most)).fetchall()
         return [self._records.activation(row, poison=self._poison) for row in rows]
 
     def _one_suspect(self, ready: Sequence[Activation]) -> list[Activation]:
