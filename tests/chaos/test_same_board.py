@@ -8,7 +8,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import closing
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -25,7 +24,7 @@ from flock.ports import Store
 from flock.stores.url import open_store
 from flock.testing import FakeClock
 
-HOUR = timedelta(hours=1)
+PLENTY = 1_000  # artifacts: a time would be over when the file is slow, for then the clock jumps ahead
 LIVES = 1_000  # attempts: those that a crash took count, too
 
 
@@ -123,7 +122,7 @@ def _declare(flock: Flock, made: Made) -> None:
 
     options: dict[Kind, dict[str, Any]] = {
         "across": {"scope": "board"},
-        "join": {"join": JoinSpec(by=lambda item: len(item.text) % 2, within=HOUR)},
+        "join": {"join": JoinSpec(by=lambda item: len(item.text) % 2, within=PLENTY)},
         "batch": {"batch": BatchSpec(size=1 + made.number)},
         "timed": {"batch": BatchSpec(timeout=made.number)},
         "hold": {"when": When.count(made.takes[0]).at_least(made.number)},
