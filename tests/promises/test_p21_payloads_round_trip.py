@@ -60,6 +60,9 @@ from flock.model.payload import private_copy, type_name
 from flock.model.visibility import PUBLIC
 from flock.stores.codec import decode, encode, visibility_from, visibility_text
 
+pytestmark = pytest.mark.memory  # the codec, which needs no board
+
+
 T = TypeVar("T")
 BERLIN = ZoneInfo("Europe/Berlin")
 NUMBERS = ConfigDict(ser_json_inf_nan="strings")
