@@ -223,13 +223,13 @@ def histories_from(words: Iterable[str]) -> History:
     return [[Point.read(word) for word in part.split()] for part in " ".join(words).split(",")]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Sweep, and tell how it went; the exit status is 0 when every board ended as it should."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--jobs", type=int, default=max(1, os.cpu_count() or 1))
     parser.add_argument("--repeat", nargs="+", metavar="KIND:NUMBER", help="one history; a comma between processes")
-    words = parser.parse_args()
+    words = parser.parse_args(arguments)
 
     def tell(outcomes: Sequence[Outcome]) -> None:
         if sys.stdout.isatty():

@@ -1,5 +1,6 @@
 """SIGKILL at exact places: all over a life, inside group commit, while a file is made, while it is pruned."""
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from killing import Point
 from lives import Journal
 from scenario import problems_of
-from sweep import Ran, Sweep, bad, damage, killed, result, start
+from sweep import Ran, damage, main, result, start
 
 from flock import Flock
 from flock.ports import KeepingStore
@@ -53,11 +54,16 @@ def every(ran: Ran, statements: int) -> Sequence[Point]:
 
 
 @pytest.mark.timeout(180)
-def test_a_program_that_is_killed_thirty_times_ends_with_the_board_of_one_that_is_not(tmp_path: Path) -> None:
-    outcomes = Sweep(tmp_path).run(30, 2, lambda _: None)
-    assert not bad(outcomes), "\n".join(bad(outcomes))
-    assert killed(outcomes) >= 30
-    assert any(len(each.history) > 1 for each in outcomes)  # four processes on one file
+def test_a_program_that_is_killed_thirty_times_ends_with_the_board_of_one_that_is_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status = main(["--kills", "30", "--jobs", "2"])
+    said = capsys.readouterr().out
+    assert status == 0, said
+    done = re.search(r"(\d+) kills in \d+ histories \((\d+) of four processes", said)
+    assert done is not None
+    assert int(done[1]) >= 30
+    assert int(done[2]) >= 1
 
 
 @pytest.mark.timeout(180)

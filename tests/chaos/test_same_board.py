@@ -165,6 +165,11 @@ class Ending(NamedTuple):
     waiting: Counter[tuple[str, str, int]]
 
 
+def beyond(one: Ending, other: Ending) -> Ending:
+    """Give what one ending has and the other has not."""
+    return Ending(one.artifacts - other.artifacts, one.waiting - other.waiting)
+
+
 async def end(flock: Flock) -> Ending:
     """Let a board come to its end, and look at it; raises AssertionError for what may never be."""
     report = await flock.run_until_idle(drain=True)
@@ -305,10 +310,7 @@ class Histories(RuleBasedStateMachine):
             if self.board is not None:
                 ended = self.runner.run(self.board.live(lambda board: end(board.flock)))
                 expected = asyncio.run(uninterrupted(self.topology, self.steps))
-                missing, too_much = (
-                    [part - other for part, other in zip(one, another, strict=True)]
-                    for one, another in ((expected, ended), (ended, expected))
-                )
+                missing, too_much = beyond(expected, ended), beyond(ended, expected)
                 assert ended == expected, f"missing: {missing}\ntoo much: {too_much}\nin {self.board.lives} lives"
         finally:
             if self.board is not None:
