@@ -147,7 +147,7 @@ class Flock:
     def check(self) -> list[Finding]:
         """Look for what is probably a mistake in how the agents fit together."""
         self._registrar.freeze()
-        return check(self._spine.roster.agents.values())
+        return check(self._spine.roster.agents.values(), self._home.missing)
 
     def graph(self) -> Graph:
         """Give the graph of types and agents, to draw or to save."""

@@ -275,6 +275,9 @@ class Store(Protocol):
     async def runs(self) -> Sequence[str]:
         """Name the runs that the board knows, oldest first."""
 
+    async def unserved(self) -> Sequence[str]:
+        """Name the agents that something waits for and that no process has; that is nobody's work now."""
+
     async def kinds(self) -> Sequence[str]:
         """Name the types of the artifacts on the board."""
 

@@ -26,6 +26,8 @@ from flock import (
 if TYPE_CHECKING:
     from decimal import Decimal as OnlyForTypeCheckers
 
+pytestmark = pytest.mark.memory  # functions are read before anything is stored
+
 
 class Bug(BaseModel):
     name: str = "bug"
@@ -191,7 +193,6 @@ async def test_p03_keyword_only_and_positional_only_parameters_are_filled(flock:
     assert await made(flock, Bug(), Audit()) == ["bug audit 1"]
 
 
-@pytest.mark.memory
 async def test_p03_a_parameter_of_a_base_takes_a_subclass(flock: Flock) -> None:
     class Crash(Bug):
         pass
@@ -583,7 +584,6 @@ async def test_p03_a_sync_body_that_raises_fails_like_any_other(flock: Flock) ->
 # ---- names that only exist around the function
 
 
-@pytest.mark.memory
 async def test_p03_local_classes_are_found_from_text_annotations(flock: Flock) -> None:
     class Local(BaseModel):
         text: str
@@ -606,7 +606,6 @@ async def test_p03_local_classes_are_found_from_text_annotations(flock: Flock) -
     assert await made(flock, Local(text="x")) == ["built x x"]
 
 
-@pytest.mark.memory
 async def test_p03_local_classes_are_found_through_a_closure(flock: Flock) -> None:
     def shop() -> Callable[..., Any]:
         class Local(BaseModel):

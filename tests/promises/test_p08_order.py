@@ -218,6 +218,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.memory
 def test_p08_the_order_is_the_same_with_every_hash_seed() -> None:
     program = textwrap.dedent(PROGRAM)
     outputs = {

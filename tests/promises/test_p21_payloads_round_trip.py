@@ -3,6 +3,7 @@
 This is the codec alone; no store is here.
 """
 
+import asyncio
 import collections
 import dataclasses
 import datetime as dt
@@ -11,15 +12,17 @@ import enum
 import functools
 import pathlib
 import re
+import tempfile
 import types
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import signature
+from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypeVar
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import (
     AliasChoices,
@@ -48,6 +51,7 @@ from typing_extensions import TypedDict, override
 from flock import (
     AfterVisibility,
     Failure,
+    Flock,
     LabelledVisibility,
     PrivateVisibility,
     PublicVisibility,
@@ -59,6 +63,9 @@ from flock import (
 from flock.model.payload import private_copy, type_name
 from flock.model.visibility import PUBLIC
 from flock.stores.codec import decode, encode, visibility_from, visibility_text
+from flock.stores.sqlite.store import SQLiteStore
+
+pytestmark = pytest.mark.memory  # the codec, and a file of its own
 
 T = TypeVar("T")
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -246,6 +253,19 @@ def test_p21_whatever_a_rich_model_holds_is_read_back(payload: Rich) -> None:
     assert again == payload
     assert [type(value) for value in vars(again).values()] == [type(value) for value in vars(payload).values()]
     assert kept(private_copy(again)) == payload
+
+
+@given(payload=rich)
+@settings(max_examples=10)
+def test_p21_whatever_a_rich_model_holds_is_read_back_from_a_file(payload: Rich) -> None:
+    async def there_and_back(path: Path) -> Sequence[Rich]:
+        async with Flock(store=SQLiteStore(path, synchronous="normal")) as flock:
+            await flock.publish(payload)
+        async with Flock(store=SQLiteStore(path, synchronous="normal")) as flock:
+            return await flock.store.get_by_type(Rich)
+
+    with tempfile.TemporaryDirectory() as folder:
+        assert asyncio.run(there_and_back(Path(folder) / "board.db")) == [payload]
 
 
 @pytest.mark.parametrize(

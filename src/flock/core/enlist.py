@@ -67,7 +67,8 @@ class Registrar:
             raise
 
     async def _start(self, fresh: Sequence[tuple[Agent, int | None]]) -> None:
-        self._spine.store.declare([each.target for agent, _ in fresh for each in agent.subscriptions])
+        for agent, _ in fresh:
+            self._spine.store.declare([agent.timer, agent.direct, *[each.target for each in agent.subscriptions]])
         if any(agent.schedule is not None for agent, _ in fresh):
             timers = await self._spine.store.timers()
             for agent, _ in fresh:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import warnings
 from collections.abc import Sequence
 
@@ -21,6 +22,8 @@ from flock.model.artifact import Artifact, Record
 from flock.model.errors import ClosedError, FlockError
 from flock.model.events import RunReport
 from flock.ports import BoardHandle, Workers
+
+logger = logging.getLogger("flock")
 
 
 class Home:
@@ -56,6 +59,7 @@ class Home:
         self.registrar = Registrar(spine, self.scheduler, self.lifecycle, engines)
         self._gate: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.missing: Sequence[str] = ()  # agents for which something waited at the start, and that nobody had
         if components.components:
             spine.on_published = self._tell_published
             spine.on_quiet = self._tell_idle
@@ -126,6 +130,9 @@ class Home:
             await self.registrar.enlist()
             await self.components.notify("on_initialize", self._board)
         await self.scheduler.claim()
+        self.missing = await self.spine.store.unserved()
+        if self.missing and self.spine.roster.agents:
+            logger.warning("work waits for agents that are not declared: %s", ", ".join(self.missing))
 
     async def _tell_published(self, records: Sequence[Record]) -> None:
         for record in records:

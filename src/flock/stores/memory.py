@@ -305,6 +305,10 @@ class MemoryStore:
         """Name the runs."""
         return self._log.runs()
 
+    async def unserved(self) -> Sequence[str]:
+        """What waits here has come with its agent."""
+        return ()
+
     async def kinds(self) -> Sequence[str]:
         """Name the types."""
         return self._log.kinds()

@@ -16,7 +16,7 @@ Level = Literal["error", "warning", "info"]
 Kind = Literal[
     "no-agents", "impossible-join", "dead-subscription", "unreachable", "endless-loop", "dead-condition",
     "loop-needs-start", "from-outside", "condition-from-outside", "end-of-flow", "failures-unhandled", "direct-only",
-    "undeclared-outputs",
+    "undeclared-outputs", "undeclared-agent",
 ]  # fmt: skip
 _ORDER = ("error", "warning", "info")
 
@@ -42,14 +42,18 @@ class Finding(NamedTuple):
         return f"{self.level}: {self.message}"
 
 
-def check(agents: Iterable[Agent]) -> list[Finding]:
-    """Look at how agents fit together; gives errors first, then warnings, then information, the same every time."""
+def check(agents: Iterable[Agent], waited_for: Iterable[str] = ()) -> list[Finding]:
+    """Look at how agents fit together; gives errors first, then warnings, then information, the same every time.
+
+    `waited_for` names agents for which something waits on the board.
+    """
     flow = Flow(tuple(agents))
     if not flow.agents:
         message = "there are no agents: declare some with flock.agent(...)"
         return [Finding(level="warning", kind="no-agents", message=message)]
     found = [
         *_impossible_joins(flow),
+        *_undeclared(flow, waited_for),
         *_dead(flow),
         *_endless_loops(flow),
         *_conditions(flow),
@@ -62,6 +66,12 @@ def check(agents: Iterable[Agent]) -> list[Finding]:
 
 def _subscriptions(flow: Flow) -> Iterator[tuple[Agent, Subscription]]:
     return ((agent, subscription) for agent in flow.agents for subscription in automatic(agent))
+
+
+def _undeclared(flow: Flow, waited_for: Iterable[str]) -> Iterator[Finding]:
+    for name in sorted({*waited_for} - {agent.name for agent in flow.agents}):
+        message = f"something on the board waits for {name}, which is not declared: declare it, or cancel those runs"
+        yield Finding(level="warning", kind="undeclared-agent", agent=name, message=message)
 
 
 def _impossible_joins(flow: Flow) -> Iterator[Finding]:

@@ -284,6 +284,11 @@ class Activations:
 
     # ---- looks
 
+    @property
+    def some_run(self) -> bool:
+        """True when an activation of an agent that steps have met of late runs, here or elsewhere."""
+        return any(load.running for load in self._loads.values())
+
     def find(self, id: str) -> Activation | None:
         """Look an activation up."""
         row = find_row(self._db, id)

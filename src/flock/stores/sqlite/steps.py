@@ -50,6 +50,7 @@ class Steps:
         self._shelves = Shelves(db, self.records, self.counting)
         self.careful = False
         self._any_withdrawn = False
+        self._some_unserved = False
         self._numbered: list[Record] = []  # in this transaction
         self.targets: dict[str, Target] = {}
 
@@ -61,6 +62,7 @@ class Steps:
         self.records.forget()
         (self._any_withdrawn,) = self.db.execute(SQL["any_withdrawn"]).fetchone()
         self.db.executemany(SQL["declare"], [(subscription,) for subscription in self.targets])
+        self._some_unserved = self.db.execute(SQL["agents_waited_for"]).fetchone() is not None
 
     def begin(self) -> None:
         """Start a transaction."""
@@ -106,7 +108,7 @@ class Steps:
         if lease is not None and fence is not None and commit.settle is not None:
             last, due = self.activations.settle(lease, commit.settle, fence, self._now())
             dues += [] if due is None else [due]
-            if last:
+            if last or self._some_unserved:
                 self._note_quiet(lease.activation.runs, result)
         return self._finish(result, commit.limits, dues)
 
@@ -385,9 +387,9 @@ class Steps:
         return due
 
     def _note_quiet(self, names: Iterable[str], result: Committed) -> None:
-        """Tell which of these runs have no work left."""
-        now = self._now()
-        quiet = [name for name in names if name not in result.quiet and self.counting.is_quiet(name, now)]
+        """Tell which of these runs have no work left, or perhaps none that any process can do."""
+        now, perhaps = self._now(), self._some_unserved
+        quiet = [name for name in names if name not in result.quiet and (self.counting.is_quiet(name, now) or perhaps)]
         result.quiet = [*result.quiet, *quiet]
 
 

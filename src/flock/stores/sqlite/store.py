@@ -278,6 +278,10 @@ class SQLiteStore:
         """Name the runs."""
         return await self._read(Reading.runs)
 
+    async def unserved(self) -> Sequence[str]:
+        """Name the agents that no process has."""
+        return await self._read(Reading.unserved)
+
     async def kinds(self) -> Sequence[str]:
         """Name the types."""
         return await self._read(Reading.kinds)

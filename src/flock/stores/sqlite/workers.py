@@ -13,6 +13,7 @@ from flock.stores.sqlite.statements import SQL
 from flock.stores.sqlite.steps import Steps
 
 _LOOK: Final = 1.0  # seconds between two looks at the others' locks
+_DEAF_LOOK: Final = 0.1  # the same, where hints can't be had
 _BEATS: Final = 3  # heartbeats in the time of a lease
 Act = Callable[[Steps], object]
 
@@ -32,6 +33,7 @@ class Workers:
         self._number = 0
         self._peers: list[tuple[int, str, float, float]] = []
         self._beaten = 0.0
+        self._version = 0
         self._looked = time.monotonic()
         self.on_taken: Callable[[], None] = _ignore
 
@@ -49,6 +51,7 @@ class Workers:
     def declare(self, steps: Steps) -> None:
         """Say which agents this process has; what they had waiting may be due soon, with no commit to say so."""
         self._serve(steps)
+        steps.refresh()
         if steps.next_due() is not None:
             self.on_taken()
 
@@ -68,10 +71,14 @@ class Workers:
             wake(self._board, [token for _, token, _, _ in self._peers], self.presence.socket)
 
     @property
+    def _look(self) -> float:
+        return _LOOK if self.presence.socket is not None else _DEAF_LOOK
+
+    @property
     def patience(self) -> float:
         """Seconds until `pulse` is to be called, zero or less when it is time."""
         beat = self._lease / _BEATS
-        return self._looked + (min(_LOOK, beat) if self._peers else beat) - time.monotonic()
+        return self._looked + (min(self._look, beat) if self._peers else beat) - time.monotonic()
 
     def pulse(self) -> Act | None:
         """Give what is to be done now: a heartbeat while something runs here, and taking over from who is gone."""
@@ -80,7 +87,9 @@ class Workers:
         self.load()
         gone = [peer for peer in self._peers if is_gone(self._board, peer[1])]
         stuck = [peer for peer in self._peers if peer not in gone and peer[3] + peer[2] < now and self._runs(peer[0])]
-        beat = now - self._beaten >= self._lease / _BEATS and self._runs(self._number)
+        beat = now - self._beaten >= self._lease / _BEATS and self._steps.activations.some_run
+        if self.presence.socket is None and self._has_changed():
+            self.on_taken()
         silent = db.execute(SQL["count_declared"]).fetchone()[0] < len(self._steps.targets)  # a step failed
         if not (gone or stuck or beat or silent):
             return None
@@ -99,6 +108,11 @@ class Workers:
                 self.on_taken()
 
         return act
+
+    def _has_changed(self) -> bool:
+        """Say whether another process has written since the last time."""
+        before, (self._version,) = self._version, self._steps.db.execute("PRAGMA data_version").fetchone()
+        return before != self._version
 
     def _runs(self, worker: int) -> bool:
         return bool(self._steps.db.execute(SQL["runs_here"], (worker,)).fetchone()[0])

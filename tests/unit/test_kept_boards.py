@@ -1,0 +1,89 @@
+"""A board that is kept meets a program that has changed: agents that are gone, come back, or work elsewhere."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from flock import BatchSpec, Flock
+from flock.stores.sqlite.store import SQLiteStore
+
+
+class Order(BaseModel):
+    number: int = 0
+
+
+class Parcel(BaseModel):
+    number: int = 0
+
+
+def opened(path: Path) -> Flock:
+    return Flock(store=SQLiteStore(path / "board.db", synchronous="normal"), name="shop")
+
+
+async def with_an_order_that_waits(path: Path) -> None:
+    """Leave an activation of `packer`, and one artifact in a timed batch of `loader`."""
+    flock = opened(path)
+
+    @flock.agent
+    async def packer(order: Order) -> None:
+        await asyncio.Event().wait()
+
+    flock.agent("loader").consumes(Order, batch=BatchSpec(size=5, timeout=3600)).calls(lambda _: None)
+    await flock.publish(Order(number=1))
+    await flock.shutdown(grace=0.0)
+
+
+async def test_what_waits_for_an_agent_that_is_not_declared_is_told_and_is_no_work(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await with_an_order_that_waits(tmp_path)
+    flock = opened(tmp_path)
+    flock.agent("other").consumes(Parcel).calls(lambda _: None)
+    with caplog.at_level(logging.WARNING, "flock"):
+        async with flock:
+            report = await flock.run_until_idle(timeout=20)
+    assert report.idle
+    (ready,) = [each for each in report.waiting if each.reason == "ready"]
+    assert ready.agent == "packer"
+    assert ready.detail.endswith("no process has an agent of this name")
+    assert "work waits for agents that are not declared: loader, packer" in caplog.text
+    found = [each for each in flock.check() if each.kind == "undeclared-agent"]
+    assert [each.agent for each in found] == ["loader", "packer"]
+    assert str(found[1]) == (
+        "warning: something on the board waits for packer, which is not declared: declare it, or cancel those runs"
+    )
+
+
+async def test_it_runs_when_the_agent_is_back(tmp_path: Path) -> None:
+    await with_an_order_that_waits(tmp_path)
+    async with opened(tmp_path) as flock:
+
+        @flock.agent("packer")
+        async def packer(order: Order) -> Parcel:
+            return Parcel(number=order.number)
+
+        report = await flock.run_until_idle(timeout=20)
+        assert report.succeeded == 1
+        assert await flock.store.get_by_type(Parcel) == [Parcel(number=1)]
+
+
+async def test_two_flocks_on_one_board_share_the_work_and_wait_for_all_of_it(tmp_path: Path) -> None:
+    done: list[str] = []
+    first, second = opened(tmp_path), opened(tmp_path)
+    for name, flock in (("first", first), ("second", second)):
+
+        async def pack(order: Order, name: str = name) -> Parcel:
+            await asyncio.sleep(0.02)
+            done.append(name)
+            return Parcel(number=order.number)
+
+        flock.agent("packer").consumes(Order).publishes(Parcel).calls(pack).max_concurrency(3)
+    async with first, second:
+        await second.publish_many([Order(number=number) for number in range(12)])
+        assert (await first.run_until_idle(timeout=20)).idle
+        parcels = await first.store.get_by_type(Parcel)
+    assert sorted(parcel.number for parcel in parcels) == list(range(12))
+    assert len(done) == 12
