@@ -211,7 +211,7 @@ async def query(path: Path, shape: Shape) -> Outcome:
     async with on(path) as flock:
         declare(flock, work)
         await flock.ready()
-        runs = [run for run in await flock.store.runs() if run not in {BULK, "payments", "the last"}]
+        runs = [run for run in await flock.store.runs() if "run " in run]
         half = shape.artifacts // 2
 
         def since() -> int:
