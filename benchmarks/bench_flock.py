@@ -16,12 +16,14 @@ from common import (
     BATCH,
     CANDIDATES,
     CHAIN,
+    GROUP,
     PAUSE,
     WATCHERS,
     Order,
     Payment,
     Receipt,
     Timer,
+    board_file,
     hop,
     main,
     nothing,
@@ -32,6 +34,7 @@ from common import (
     passes,
     pause,
     payment,
+    rows_in,
     settle,
     shuffled_pairs,
     tally,
@@ -261,6 +264,52 @@ def price(result: EvalResult) -> float:
     return receipt.total if isinstance(receipt, Receipt) else 0.0
 
 
+async def durable(n: int, timer: Timer, options: str, publish: Callable[[Flock], Awaitable[None]]) -> int:
+    """Do what W1 does on a board in a file; every publish returns when it is durable."""
+    with board_file() as path:
+        async with Flock(store=f"sqlite:///{path}{options}") as flock:
+            flock.agent("worker").consumes(Order).publishes(Receipt).max_concurrency(64).calls(work)
+            await flock.ready()
+            timer.start()
+            await publish(flock)
+            reports = [await flock.run_until_idle()]
+            timer.stop()
+            await verify(flock, timer, reports=reports, ran=n, receipts=n, artifacts=2 * n)
+        timer.check("rows", rows_in(path, "artifact"), 2 * n)
+        timer.check("activations in the file", rows_in(path, "activation WHERE state = 'done'"), n)
+    return n
+
+
+async def durable_each(n: int, timer: Timer) -> int:
+    """W8: artifacts published one by one, durable for this process."""
+    return await durable(n, timer, "?synchronous=normal", one_by_one(n))
+
+
+async def durable_groups(n: int, timer: Timer) -> int:
+    """W8G: artifacts published 64 at a time."""
+
+    async def publish(flock: Flock) -> None:
+        for start in range(0, n, GROUP):
+            await flock.publish_many([order(i) for i in range(start, min(start + GROUP, n))])
+
+    return await durable(n, timer, "?synchronous=normal", publish)
+
+
+async def durable_full(n: int, timer: Timer) -> int:
+    """W8F: artifacts published one by one, durable past a power cut, which is the default."""
+    return await durable(n, timer, "", one_by_one(n))
+
+
+def one_by_one(n: int) -> Callable[[Flock], Awaitable[None]]:
+    """Return what publishes n artifacts, each when the one before is acknowledged."""
+
+    async def publish(flock: Flock) -> None:
+        for i in range(n):
+            await flock.publish(order(i))
+
+    return publish
+
+
 async def sleepers(n: int, timer: Timer) -> int:
     """W10: n agents that sleep, one artifact; the time beyond the sleep is not subtracted."""
     async with Flock() as flock:
@@ -326,6 +375,9 @@ WORKLOADS = {
     "W5C": join_in_count,
     "W6": batch,
     "W7": best_of,
+    "W8": durable_each,
+    "W8G": durable_groups,
+    "W8F": durable_full,
     "W9": one_agent,
     "W10": sleepers,
     "LAT": latency,

@@ -5,19 +5,24 @@ There are no ids, no times, no lineage and no matching beyond a dict. Tasks are 
 
 import asyncio
 import itertools
+import sqlite3
 from collections.abc import Coroutine
+from contextlib import closing
+from typing import Literal
 
 from common import (
     AGENTS,
     BATCH,
     CANDIDATES,
     CHAIN,
+    GROUP,
     PAUSE,
     WATCHERS,
     Order,
     Payment,
     Receipt,
     Timer,
+    board_file,
     hop,
     main,
     nothing,
@@ -28,6 +33,7 @@ from common import (
     passes,
     pause,
     payment,
+    rows_in,
     settle,
     shuffled_pairs,
     tally,
@@ -255,6 +261,81 @@ async def best_of(n: int, timer: Timer) -> int:
     return n
 
 
+INSERT = "INSERT INTO artifact (type, payload) VALUES (?, ?)"
+
+
+class Rows:
+    """A board of three columns in a file: each artifact a transaction, or so many together."""
+
+    def __init__(self, db: sqlite3.Connection, synchronous: Literal["NORMAL", "FULL"], together: int) -> None:
+        """Make the table."""
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA synchronous = {synchronous}")
+        db.execute("CREATE TABLE artifact (id INTEGER PRIMARY KEY, type TEXT NOT NULL, payload TEXT NOT NULL)")
+        self._db = db
+        self._together = together
+        self._waiting: list[tuple[str, str]] = []
+
+    def append(self, item: Order | Receipt) -> None:
+        """Write a row, in the end together with others."""
+        row = (type(item).__name__, item.model_dump_json())
+        if self._together == 1:
+            self._db.execute(INSERT, row)
+            return
+        self._waiting.append(row)
+        if len(self._waiting) >= self._together:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if self._waiting:
+            self._db.execute("BEGIN")
+            self._db.executemany(INSERT, self._waiting)
+            self._db.execute("COMMIT")
+            self._waiting.clear()
+
+
+async def durable(n: int, timer: Timer, synchronous: Literal["NORMAL", "FULL"], together: int) -> int:
+    """Do what W1 does, with a database in place of the list."""
+    tasks: Tasks = set()
+    slots = asyncio.Semaphore(64)
+    with board_file() as path:
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            board = Rows(db, synchronous, together)
+
+            async def activate(item: Order) -> None:
+                async with slots:
+                    receipt = await work(item)
+                board.append(receipt)
+
+            timer.start()
+            for i in range(n):
+                item = order(i)
+                board.append(item)
+                spawn(tasks, activate(item))
+            await drain(tasks)
+            board.flush()
+            timer.stop()
+        timer.check("activations", tally.ran, n)
+        timer.check("rows", rows_in(path, "artifact"), 2 * n)
+    return n
+
+
+async def durable_each(n: int, timer: Timer) -> int:
+    """W8: a transaction for each artifact, durable for this process (WAL, NORMAL)."""
+    return await durable(n, timer, "NORMAL", 1)
+
+
+async def durable_groups(n: int, timer: Timer) -> int:
+    """W8G: a transaction for every 64 artifacts."""
+    return await durable(n, timer, "NORMAL", GROUP)
+
+
+async def durable_full(n: int, timer: Timer) -> int:
+    """W8F: a transaction for each artifact, durable past a power cut (WAL, FULL)."""
+    return await durable(n, timer, "FULL", 1)
+
+
 async def sleepers(n: int, timer: Timer) -> int:
     """W10: n agents that sleep, one artifact; the time beyond the sleep is not subtracted."""
     board: Board = []
@@ -315,6 +396,9 @@ WORKLOADS = {
     "W5C": join,
     "W6": batch,
     "W7": best_of,
+    "W8": durable_each,
+    "W8G": durable_groups,
+    "W8F": durable_full,
     "W9": one_agent,
     "W10": sleepers,
     "LAT": latency,

@@ -9,9 +9,12 @@ import json
 import platform
 import random
 import resource
+import sqlite3
 import sys
+import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar, cast
@@ -23,6 +26,7 @@ CHAIN = 100  # agents of W2
 WATCHERS = 100  # agents of W3
 BATCH = 25  # artifacts per activation of W6
 CANDIDATES = 8  # of W7
+GROUP = 64  # artifacts in one transaction of W8G
 PAUSE = 0.1  # seconds that an agent of W10 sleeps
 
 # Artifacts published (seconds slept for IDLE) in the measured part and in the warm-up before it.
@@ -36,6 +40,9 @@ SIZES: Mapping[str, tuple[int, int]] = {
     "W5C": (5_000, 32),
     "W6": (10_000, 50),
     "W7": (500, 8),
+    "W8": (2_000, 20),
+    "W8G": (2_000, 64),
+    "W8F": (2_000, 20),
     "W9": (10_000, 64),
     "W10": (AGENTS, 5),
     "LAT": (200, 20),
@@ -180,6 +187,19 @@ async def pause(order: Order) -> Receipt:
 def passes(k: int) -> Callable[[Order], bool]:
     """Return the predicate that lets one order in a thousand through."""
     return lambda order: order.id % AGENTS == k
+
+
+@contextmanager
+def board_file() -> Iterator[Path]:
+    """Give a path for a database in a folder of its own, which goes in the end."""
+    with tempfile.TemporaryDirectory(prefix="flock-bench-") as folder:
+        yield Path(folder, "board.db")
+
+
+def rows_in(path: Path, table: str) -> int:
+    """Count the rows of a table, read from the file anew."""
+    with closing(sqlite3.connect(path)) as db:
+        return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
 
 
 def resident_kib() -> float:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
-RAW, FLOCK, IMPORT = "bench_raw.py", "bench_flock.py", "bench_import.py"
+RAW, FLOCK, IMPORT, DURABLE = "bench_raw.py", "bench_flock.py", "bench_import.py", "bench_durable.py"
 
 Outcome = Mapping[str, float]  # what one run reports, by quantity
 Command = tuple[str, ...]  # a script and its arguments
@@ -83,11 +83,33 @@ def _workload(name: str, target: float, what: str) -> Figure:
 
 SIZES = (1_000, 10_000, 50_000, 100_000)
 
+QUERIES = {
+    "type_ms": "20 of 500,000 of a type",
+    "rare_type_ms": "all 5 of a type",
+    "run_ms": "20 of 500,000 in a run",
+    "small_run_ms": "all 20 in a run",
+    "run_and_type_ms": "20 of 250,000 of a type in a run",
+    "small_run_and_type_ms": "all 10 of a frequent type in a run of 20",
+    "run_and_rare_type_ms": "all 5 of a type in a run of 5",
+}
+
 CASES = (
     *(_case(name) for name in ("W1", "W2", "W3", "W4", "W4W", "W5", "W5C", "W6", "W7", "W10", "LAT")),
+    _case("W8"),
+    Case(name="W8G", baseline=(RAW, "W8"), measured=(FLOCK, "W8G")),
+    _case("W8G", name="W8G raw"),
+    _case("W8F"),
     *(_case("W9", "--n", str(size), name=f"W9 {size:,}") for size in SIZES),
     Case(name="TRACE", baseline=(FLOCK, "W1"), measured=(FLOCK, "W1", "--variant", "traced")),
     _case("IDLE"),
+    *(
+        Case(name=name, baseline=(DURABLE, what, small), measured=(DURABLE, what, large))
+        for name, what, small, large in (
+            ("RECOVER", "recover", "crashed-small", "crashed"),
+            ("QUERY", "query", "small", "large"),
+            ("MEMORY", "weigh", "small", "large"),
+        )
+    ),
     Case(name="IMPORT", baseline=(IMPORT, "asyncio", "pydantic.main"), measured=(IMPORT, "flock")),
 )
 
@@ -101,6 +123,10 @@ FIGURES = (
     _workload("W5C", 2.5, "pairs joined by key within 10,000 artifacts"),
     _workload("W6", 4.0, "batches of 25, per batch"),
     _workload("W7", 1.5, "best of 8, per activation"),
+    _workload("W8", 5.0, "W1 with 2,000 artifacts, durable one by one"),
+    _workload("W8G", 1.3, "the same in groups of 64, over one by one"),
+    Figure(name="W8G", what="the same, over groups of 64", cases=("W8G raw",)),
+    Figure(name="W8F", what="W8 with synchronous=full, the default", cases=("W8F",)),
     _workload("W10", 1.2, "1,000 agents that sleep 0.1 s at once"),
     _workload("LAT", 3.0, "publish one artifact, wait until idle"),
     *(Figure(name="W9", what=f"W1 with {size:,} artifacts", cases=(f"W9 {size:,}",)) for size in SIZES),
@@ -128,6 +154,36 @@ FIGURES = (
         quantity="cpu_ms_per_second",
         unit="ms",
         target=1.0,
+    ),
+    Figure(
+        name="RECOVER",
+        what="100,000 artifacts, 10,000 open activations",
+        cases=("RECOVER",),
+        kind="absolute",
+        quantity="seconds",
+        unit="s",
+        target=2.0,
+    ),
+    *(
+        Figure(
+            name="QUERY",
+            what=what,
+            cases=("QUERY",),
+            kind="absolute",
+            quantity=quantity,
+            unit="ms",
+            target=1.0,
+        )
+        for quantity, what in QUERIES.items()
+    ),
+    Figure(
+        name="MEMORY",
+        what="of 1,000,000 artifacts over 1,000",
+        cases=("MEMORY",),
+        kind="added",
+        quantity="resident_mb",
+        unit="MB",
+        target=64.0,
     ),
     Figure(
         name="IMPORT",

@@ -10,12 +10,14 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from figures import CASES, FIGURES, FLOCK, IMPORT, Case, Command, Figure, Outcome, Sample
+from figures import CASES, DURABLE, FIGURES, FLOCK, IMPORT, Case, Command, Figure, Outcome, Sample
 from table import Line, Results, aligned, line, markdown
 
 HERE = Path(__file__).resolve().parent
@@ -33,23 +35,43 @@ class UnsupportedError(Exception):
     """Raised when a benchmark has no such workload or variant."""
 
 
-def outcome(command: Command, peer: Path, *, smoke: bool) -> Outcome:
-    """Run a command in a process of its own; raises VoidRunError and UnsupportedError."""
-    script, *arguments = command
-    path = peer if script == FLOCK else HERE / script
-    if smoke and script != IMPORT:
-        arguments.append("--smoke")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What all runs have in common."""
+
+    peer: Path
+    smoke: bool
+    boards: str = ""  # the folder of large boards
+
+    def command(self, command: Command) -> list[str]:
+        """Return the words that start a run."""
+        script, *arguments = command
+        path = self.peer if script == FLOCK else HERE / script
+        if script == DURABLE:
+            arguments += ["--folder", self.boards]
+        if self.smoke and script != IMPORT:
+            arguments.append("--smoke")
+        return [sys.executable, str(path), *arguments]
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of a run: Flock is the one beside this file, compiled once as installed packages are."""
     places = filter(None, (str(SOURCE), os.environ.get("PYTHONPATH")))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # sources are compiled once, as those of an installed package are
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
+    return variables
+
+
+def outcome(command: Command, setting: Setting) -> Outcome:
+    """Run a command in a process of its own; raises VoidRunError and UnsupportedError."""
     try:
         child = subprocess.run(  # noqa: S603
-            [sys.executable, str(path), *arguments],
+            setting.command(command),
             capture_output=True,
             text=True,
             check=False,
             timeout=PATIENCE,
-            env=environment,
+            env=environment(),
         )
     except subprocess.TimeoutExpired:
         raise VoidRunError(f"{' '.join(command)} took more than {PATIENCE} s") from None
@@ -70,11 +92,11 @@ def report(child: subprocess.CompletedProcess[str]) -> Outcome:
     return {name: value for name, value in printed.items() if isinstance(value, int | float)}
 
 
-def attempt(case: Case, results: Results, peer: Path, *, smoke: bool) -> str:
+def attempt(case: Case, results: Results, setting: Setting) -> str:
     """Take one sample of a case, or record why it has none; return what came of it in a few words."""
     try:
         commands = (case.baseline, case.measured, case.baseline)
-        sample = Sample(*(outcome(command, peer, smoke=smoke) for command in commands))
+        sample = Sample(*(outcome(command, setting) for command in commands))
     except UnsupportedError:
         results.missing[case.name] = "not measured"
     except VoidRunError as error:
@@ -82,19 +104,33 @@ def attempt(case: Case, results: Results, peer: Path, *, smoke: bool) -> str:
         results.failed = True
     else:
         results.samples.setdefault(case.name, []).append(sample)
-        quantity = "us" if "us" in sample.measured else "cpu_seconds"
+        quantity = next(figure.quantity for figure in FIGURES if case.name in figure.cases)
         return f"{sample.ratio(quantity):.2f} of its baseline"
     return results.missing[case.name]
 
 
-def measure(cases: Sequence[Case], results: Results, rounds: int, peer: Path, *, smoke: bool) -> None:
+@contextmanager
+def large_boards(cases: Sequence[Case], setting: Setting) -> Iterator[Setting]:
+    """Make the boards that these cases need, which takes a minute or two; exits when one is not as it should be."""
+    commands = [command for case in cases for command in (case.baseline, case.measured) if command[0] == DURABLE]
+    with tempfile.TemporaryDirectory(prefix="flock-bench-") as folder:
+        complete = replace(setting, boards=folder)
+        if commands:
+            names = dict.fromkeys(command[2] for command in commands)
+            build = complete.command((DURABLE, "build", *names))
+            if subprocess.run(build, check=False, stdout=subprocess.DEVNULL, env=environment()).returncode:  # noqa: S603
+                sys.exit("there are no large boards to measure")
+        yield complete
+
+
+def measure(cases: Sequence[Case], results: Results, rounds: int, setting: Setting) -> None:
     """Take a sample of every case in each round, so that a slow minute of the machine touches all cases alike."""
     started = time.perf_counter()
     for i in range(rounds):
         for k, case in enumerate(cases):
             if case.name in results.missing:
                 continue
-            said = attempt(case, results, peer, smoke=smoke)
+            said = attempt(case, results, setting)
             done = i * len(cases) + k + 1
             left = (time.perf_counter() - started) / done * (rounds * len(cases) - done)
             print(f"round {i + 1}/{rounds}  {case.name:<10}  {said}  ({left:.0f} s left)", file=sys.stderr, flush=True)
@@ -138,11 +174,13 @@ def main() -> int:
     arguments = parse()
     figures = chosen(arguments.only)
     needed = {case for figure in figures for case in figure.cases}
-    cases = [case for case in CASES if case.name in needed]
+    replaced = arguments.peer != HERE / FLOCK
+    cases = [case for case in CASES if case.name in needed and not (replaced and case.measured[0] == DURABLE)]
     results = Results()
     interrupted = False
     try:
-        measure(cases, results, arguments.rounds, arguments.peer.resolve(), smoke=arguments.smoke)
+        with large_boards(cases, Setting(peer=arguments.peer.resolve(), smoke=arguments.smoke)) as setting:
+            measure(cases, results, arguments.rounds, setting)
     except KeyboardInterrupt:
         interrupted = True
     lines = [line(figure, results) for figure in figures]

@@ -63,10 +63,12 @@ def _shape(kind: type) -> Callable[[Any, Any], _Pairs | None] | None:
 def _fields(given: BaseModel, read: BaseModel) -> _Pairs:
     mine, theirs = given.__dict__, read.__dict__
     extras, others = given.__pydantic_extra__ or {}, read.__pydantic_extra__ or {}
-    if _PLAIN.issuperset(map(type, mine.values())) and mine == theirs:
-        pairs = []
-    else:
-        pairs = [(name, mine.get(name, _MISSING), theirs.get(name, _MISSING)) for name in type(given).model_fields]
+    pairs: list[tuple[object, object, object]] = []
+    if not (_PLAIN.issuperset(map(type, mine.values())) and mine == theirs):
+        for name in type(given).model_fields:
+            value, other = mine.get(name, _MISSING), theirs.get(name, _MISSING)
+            if type(value) not in _PLAIN or value != other:
+                pairs.append((name, value, other))
     return [*pairs, ("", extras, others)] if extras or others else pairs
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from flock.model.artifact import Record
 from flock.model.ledger import (
@@ -25,6 +26,8 @@ from flock.stores.sqlite.records import Records, Row, activation_row, find_row
 from flock.stores.sqlite.statements import SQL
 
 _OPEN = (State.READY, State.RUNNING, State.DELAYED)
+_CRASHES: Final = 15  # its column
+_Ready = tuple[Activation, int]  # with how often it has crashed in a row
 
 
 @dataclass(slots=True)
@@ -55,6 +58,7 @@ class Activations:
         self._fresh: list[Activation] = []
         self._freed: dict[str, None] = {}
         self._loads: dict[str, _Load] = {}
+        self._held: dict[int, tuple[int, int]] = {}  # epoch and crashes of each that runs by a lease of this opening
         self._last = 0
         self._suspect_runs = False
 
@@ -63,6 +67,7 @@ class Activations:
         self._fresh.clear()
         self._freed.clear()
         self._loads.clear()
+        self._held.clear()
         (self._last,) = self._db.execute(SQL["last_activation"]).fetchone()
         self._suspect_runs = self._ask("suspect_runs")
 
@@ -126,6 +131,9 @@ class Activations:
 
     def fence(self, lease: Lease) -> int | None:
         """Give how often an activation has crashed in a row; None for a lease that is not its worker's any more."""
+        held = self._held.get(lease.activation.order)
+        if held is not None and held[0] == lease.epoch:
+            return held[1]
         epoch, state, crashes = self._fence(lease)
         return crashes if epoch == lease.epoch and state == State.RUNNING.value else None
 
@@ -140,7 +148,7 @@ class Activations:
         Says whether it was the last activation in a run of its, and when it is tried again.
         """
         activation, outcome = lease.activation, settle.outcome
-        self._leave(activation.agent, suspect=crashes > 0)
+        self._leave(activation, suspect=crashes > 0)
         if outcome in STATES:
             row = (STATES[outcome].value, settle.error, self._counting.sequence, activation.order)
             self._db.execute(SQL["end_activation"], row)
@@ -163,6 +171,7 @@ class Activations:
 
     def _put_back(self, activation: Activation) -> None:
         self._db.execute(SQL["give_back"], (activation.order,))
+        self._held.pop(activation.order, None)
         load = self._load(activation.agent)
         load.running -= 1
         load.waiting += 1
@@ -176,7 +185,7 @@ class Activations:
         for each in activations:
             load = self._load(each.agent)
             if each.state is State.RUNNING:
-                self._leave(each.agent, suspect=self._suspect_runs)
+                self._leave(each, suspect=self._suspect_runs)
             elif each.state is State.READY:
                 load.waiting -= 1
             self._db.execute(SQL["cancel_activation"], (self._counting.sequence, each.order))
@@ -196,12 +205,13 @@ class Activations:
         self._counting.restart(activation.runs)
         load.waiting += 1
 
-    def _leave(self, agent: str, *, suspect: bool) -> None:
+    def _leave(self, activation: Activation, *, suspect: bool) -> None:
         """Count an activation as running no longer; one after a crash lets the next of its kind run."""
-        load = self._load(agent)
+        self._held.pop(activation.order, None)
+        load = self._load(activation.agent)
         load.running -= 1
         if load.waiting:
-            self._freed[agent] = None
+            self._freed[activation.agent] = None
         if suspect:
             self._suspect_runs = False
             self._freed.update((name, None) for (name,) in self._db.execute(SQL["suspects_waiting"]))
@@ -215,18 +225,18 @@ class Activations:
         if self._fresh:
             self._admit(limits, leases)
         for agent in self._freed:
-            leases += self._lease_up_to(agent, limits.get(agent, 0))
+            leases += self._lease(self._ready(agent, limits.get(agent, 0)))
         self._freed.clear()
         leases.sort(key=_urgency_of)
         return leases
 
     def claim(self, limits: Mapping[str, int], most: int) -> list[Lease]:
         """Lease what is ready of these agents, the most urgent first."""
-        ready: list[Activation] = []
+        ready: list[_Ready] = []
         for agent, limit in limits.items():
             ready += self._ready(agent, limit, most)
-        ready.sort(key=urgency)
-        return [self._lease(each) for each in self._one_suspect(ready[:most])]
+        ready.sort(key=_urgency_of_ready)
+        return self._lease(ready[:most])
 
     def _admit(self, limits: Mapping[str, int], leases: list[Lease]) -> None:
         """Lease the fresh ones that need not wait, the most urgent first, and let the others wait."""
@@ -236,6 +246,7 @@ class Activations:
             if not load.waiting and load.running < limits.get(activation.agent, 0):
                 load.running += 1
                 activation.state, activation.epoch, activation.attempt = State.RUNNING, 1, 1
+                self._held[activation.order] = (1, 0)
                 leases.append(Lease(activation, 1, 1))
             else:
                 load.waiting += 1
@@ -247,10 +258,7 @@ class Activations:
         )
         self._fresh.clear()
 
-    def _lease_up_to(self, agent: str, limit: int) -> list[Lease]:
-        return [self._lease(each) for each in self._one_suspect(self._ready(agent, limit))]
-
-    def _ready(self, agent: str, limit: int, most: int | None = None) -> list[Activation]:
+    def _ready(self, agent: str, limit: int, most: int | None = None) -> list[_Ready]:
         load = self._load(agent)
         free = limit - load.running
         most = free if most is None else min(free, most)
@@ -259,28 +267,25 @@ class Activations:
         # Where work is done one by one, its order is kept: nothing overtakes what has to be tried alone.
         suspects = limit == 1 or not self._suspect_runs
         rows: list[Row] = self._db.execute(SQL["ready_of_agent"], (agent, suspects, most)).fetchall()
-        return [self._records.activation(row, poison=self._poison) for row in rows]
+        return [(self._records.activation(row, poison=self._poison), row[_CRASHES]) for row in rows]
 
-    def _one_suspect(self, ready: Sequence[Activation]) -> list[Activation]:
-        """Leave out all but one of those that ran when a process died: they are tried one at a time."""
-        chosen: list[Activation] = []
-        for each in ready:
-            _, _, crashes = self._db.execute(SQL["fence"], (each.order,)).fetchone() if each.attempt else (0, "", 0)
+    def _lease(self, ready: Sequence[_Ready]) -> list[Lease]:
+        """Lease all but those that ran when a process died: these are tried one at a time."""
+        leases: list[Lease] = []
+        for activation, crashes in ready:
             if crashes and self._suspect_runs:
                 continue
             self._suspect_runs = self._suspect_runs or crashes > 0
-            chosen.append(each)
-        return chosen
-
-    def _lease(self, activation: Activation) -> Lease:
-        self._db.execute(SQL["lease_activation"], (self.worker, activation.order))
-        load = self._load(activation.agent)
-        load.running += 1
-        load.waiting -= 1
-        activation.state = State.RUNNING
-        activation.epoch += 1
-        activation.attempt += 1
-        return Lease(activation, activation.epoch, activation.attempt)
+            load = self._load(activation.agent)
+            load.running += 1
+            load.waiting -= 1
+            activation.state = State.RUNNING
+            activation.epoch += 1
+            activation.attempt += 1
+            self._held[activation.order] = (activation.epoch, crashes)
+            leases.append(Lease(activation, activation.epoch, activation.attempt))
+        self._db.executemany(SQL["lease_activation"], [(self.worker, lease.activation.order) for lease in leases])
+        return leases
 
     # ---- looks
 
@@ -321,6 +326,10 @@ class Activations:
 
 def _sequence(record: Record) -> int:
     return record.sequence
+
+
+def _urgency_of_ready(ready: _Ready) -> tuple[int, int]:
+    return urgency(ready[0])
 
 
 def _urgency_of(lease: Lease) -> tuple[int, int]:

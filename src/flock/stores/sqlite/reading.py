@@ -30,6 +30,7 @@ from flock.stores.sqlite.records import Records, Row, find_row
 from flock.stores.sqlite.statements import SQL
 from flock.stores.sqlite.upkeep import fates, measure
 
+_FEW = 1_000  # artifacts that can be looked through
 _REASONS: Mapping[State, WaitReason] = {State.READY: "ready", State.RUNNING: "running", State.DELAYED: "retry"}
 
 
@@ -204,8 +205,19 @@ class Reading:
 
     def query(self, query: Query) -> list[Record]:
         """Select."""
-        text, parameters = _selection(query)
+        text, parameters = _selection(query, self._narrowest(query))
         return self._records.of(self._db.execute(text, parameters))
+
+    def _narrowest(self, query: Query) -> str:
+        """Name the column whose index leads to the fewest rows: of two, SQLite would take either."""
+        if query.activation is not None:
+            return "activation"
+        if query.run is None or not query.types:
+            return ""
+        if self._counts(query.run).artifacts <= _FEW:
+            return "run"
+        wanted = {"types": json.dumps(sorted(query.types)), "few": _FEW}
+        return "type" if self._db.execute(SQL["is_rare"], wanted).fetchone()[0] else "run"
 
 
 class _Held(NamedTuple):
@@ -238,22 +250,23 @@ def _told(first: _Held, held: Sequence[_Held], target: Target | None) -> tuple[W
     return describe(spec, queues, target.slots)
 
 
-def _selection(query: Query) -> tuple[str, list[object]]:
-    """Give the statement of a query: fixed words, and the parameters beside them."""
+def _selection(query: Query, narrowest: str) -> tuple[str, list[object]]:
+    """Give the statement of a query: fixed words, and the parameters beside them. A plus hides a column's index."""
     words = ["payload IS NOT NULL", "sequence > ?"]
     parameters: list[object] = [query.since]
-    for word, value in (
-        ("run = ?", query.run),
-        ("produced_by = ?", query.produced_by),
-        ("activation = ?", query.activation),
-        ("sequence <= ?", query.until),
+    types = sorted(query.types)
+    for column, condition, value in (
+        ("run", "= ?", query.run),
+        ("produced_by", "= ?", query.produced_by),
+        ("activation", "= ?", query.activation),
+        ("sequence", "<= ?", query.until),
+        ("type", "= ?", types[0] if len(types) == 1 else None),
+        ("type", "IN (SELECT value FROM json_each(?))", json.dumps(types) if len(types) > 1 else None),
     ):
         if value is not None:
-            words.append(word)
+            hidden = narrowest not in {"", column} and column != "sequence"
+            words.append(f"{'+' if hidden else ''}{column} {condition}")
             parameters.append(value)
-    if query.types:
-        words.append("type IN (SELECT value FROM json_each(?))" if len(query.types) > 1 else "type = ?")
-        parameters.append(json.dumps(sorted(query.types)) if len(query.types) > 1 else next(iter(query.types)))
     for tag in sorted(query.tags):
         words.append("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)")
         parameters.append(tag)

@@ -47,6 +47,10 @@ SELECT * FROM artifact WHERE sequence IN (SELECT value FROM json_each(?))
 -- name: artifact_in_slot
 SELECT * FROM artifact WHERE activation = ? AND slot = ?
 
+-- name: is_rare
+SELECT count(*) < :few FROM
+    (SELECT 1 FROM artifact WHERE type IN (SELECT value FROM json_each(:types)) LIMIT :few)
+
 -- name: follow
 SELECT * FROM artifact WHERE sequence > ? AND payload IS NOT NULL ORDER BY sequence LIMIT ?
 
