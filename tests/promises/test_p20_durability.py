@@ -104,9 +104,9 @@ async def main(url, deadly, *objects):
         for place, text in enumerate(objects):
             kind, _, value = text.partition(":")
             if kind == "ticks":
-                async for event in board.events():
-                    if not board.lifecycle.waiting():
-                        break
+                events = board.events()
+                while board.lifecycle.waiting():
+                    await anext(events)
                 continue
             what = {"note": Note(text=value)} if kind == "note" else {
                 "order": Order(number=int(value or 0)), "payment": Payment(number=int(value or 0))}

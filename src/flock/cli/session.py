@@ -117,9 +117,9 @@ class _Session:
         flock = self._flock
         with suppress(TimeoutError):
             async with deadline(SystemClock(), self._request.timeout):
-                async for _ in flock.events():
-                    if not flock.lifecycle.waiting():
-                        break
+                events = flock.events()
+                while flock.lifecycle.waiting():
+                    await anext(events)
         for name in flock.agents:
             flock.lifecycle.unwatch(name)
         return await flock.run_until_idle(timeout=_LAST_ORDERS, drain=self._request.drain)

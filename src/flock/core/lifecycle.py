@@ -152,19 +152,19 @@ class LifecycleManager:
         for timer in [timer for timer in self._timers.values() if timer.due is not None and timer.due <= now]:
             timer.plan(now)  # of several missed slots the latest fires
             if timer.next is not None:
-                await self._fire_one(timer, timer.next)
-                timer.plan(now)
+                await self._fire_one(timer, timer.next, now)
         return self._next()
 
-    async def _fire_one(self, timer: _Timer, fire: Fire) -> None:
+    async def _fire_one(self, timer: _Timer, fire: Fire, now: float) -> None:
         spine, agent = self._spine, timer.agent
-        self._missed(agent.name, fire.skipped, "missed")
         tick = Tick(agent.timer, spine.default_run, timer.iteration + 1, fire.fire_time)
         committed = await spine.store.commit(Commit(ticks=(tick,), limits=spine.roster.limits))
+        timer.fired(fire)
+        timer.plan(now)  # before anybody is told, who may look whether it will fire again
+        self._missed(agent.name, fire.skipped, "missed")
         self._missed(agent.name, len(committed.skipped), "its predecessor still runs")
         if not committed.skipped:
             spine.signals.emit("tick", agent=agent.name, reason=str(tick.iteration))
-        timer.fired(fire)
         spine.dispatch(committed)
 
     def _next(self) -> float | None:
