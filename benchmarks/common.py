@@ -13,7 +13,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,7 +190,7 @@ def passes(k: int) -> Callable[[Order], bool]:
 
 
 @contextmanager
-def board_file() -> Iterator[Path]:
+def board_file() -> Generator[Path]:
     """Give a path for a database in a folder of its own, which goes in the end."""
     with tempfile.TemporaryDirectory(prefix="flock-bench-") as folder:
         yield Path(folder, "board.db")

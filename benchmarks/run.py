@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -110,7 +110,7 @@ def attempt(case: Case, results: Results, setting: Setting) -> str:
 
 
 @contextmanager
-def large_boards(cases: Sequence[Case], setting: Setting) -> Iterator[Setting]:
+def large_boards(cases: Sequence[Case], setting: Setting) -> Generator[Setting]:
     """Make the boards that these cases need, which takes a minute or two; exits when one is not as it should be."""
     commands = [command for case in cases for command in (case.baseline, case.measured) if command[0] == DURABLE]
     with tempfile.TemporaryDirectory(prefix="flock-bench-") as folder:

@@ -274,19 +274,17 @@ class Steps:
     def _ripe(self, now: float) -> list[tuple[float, Callable[[float, Changes], None]]]:
         """Give what is due, with what is to be done about it."""
         ripe: list[tuple[float, Callable[[float, Changes], None]]] = []
-        for number, due, agent in self.db.execute(SQL["delayed_activations"], (now, _MOST)).fetchall():
+        delayed, offers, collectors = (
+            self.db.execute(SQL[name], (now, _MOST)).fetchall()
+            for name in ("delayed_activations", "delayed_offers", "collectors_due")
+        )
+        for number, due, agent in delayed:
             ripe.append((due, self._waking(number, agent)))
-        for number, due, subscription, sequence, slot, key in self.db.execute(
-            SQL["delayed_offers"], (now, _MOST)
-        ).fetchall():
-            found = self.records.by_sequence([sequence])
-            offer = Offer(self.targets[subscription], found[0], slot, key)
-            ripe.append((due, self._offering(number, offer)))
-        for number, subscription, scope, position, due in self.db.execute(
-            SQL["collectors_due"], (now, _MOST)
-        ).fetchall():
-            place = (scope, position, due)
-            ripe.append((due, self._expiring(number, self.targets[subscription], place)))
+        for number, due, subscription, sequence, slot, key in offers:
+            (record,) = self.records.by_sequence([sequence])
+            ripe.append((due, self._offering(number, Offer(self.targets[subscription], record, slot, key))))
+        for number, subscription, scope, position, due in collectors:
+            ripe.append((due, self._expiring(number, self.targets[subscription], (scope, position, due))))
         return ripe
 
     def _waking(self, number: int, agent: str) -> Callable[[float, Changes], None]:
