@@ -145,6 +145,8 @@ def watched(watch: Watch) -> Callable[..., sqlite3.Connection]:
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
     def connect_watched(*args: Any, **options: Any) -> sqlite3.Connection:
+        if ".coverage" in str(args[0]):  # what measures this process keeps its data in SQLite, too
+            return connect(*args, **options)
         connection = connect(*args, **{"factory": Connection, **options})
         if isinstance(connection, Connection):
             connection.watch = watch
