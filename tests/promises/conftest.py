@@ -15,7 +15,8 @@ from flock.testing import FakeClock
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test on each kind of store; one that is marked `memory` is about that store alone."""
     alone = next(metafunc.definition.iter_markers("memory"), None)
-    metafunc.parametrize("kind_of_store", ["memory"] if alone else ["memory", "sqlite"], indirect=True)
+    kinds = ["memory", *([] if alone else [pytest.param("sqlite", marks=pytest.mark.again)])]
+    metafunc.parametrize("kind_of_store", kinds, indirect=True)
 
 
 @pytest.fixture(autouse=True)
