@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
+from typing_extensions import override
 
 from flock import BatchSpec, Flock
+from flock.model.ledger import Progress
 from flock.stores.sqlite.store import SQLiteStore
 
 
@@ -17,6 +19,10 @@ class Order(BaseModel):
 
 class Parcel(BaseModel):
     number: int = 0
+
+
+class Truck(BaseModel):
+    parcels: int = 0
 
 
 def opened(path: Path) -> Flock:
@@ -87,3 +93,29 @@ async def test_two_flocks_on_one_board_share_the_work_and_wait_for_all_of_it(tmp
         parcels = await first.store.get_by_type(Parcel)
     assert sorted(parcel.number for parcel in parcels) == list(range(12))
     assert len(done) == 12
+
+
+class Slow(SQLiteStore):
+    """A store that says how far it is when what it set off has ended already."""
+
+    @override
+    async def progress(self, run: str | None = None) -> Progress:
+        await asyncio.sleep(0.05)
+        return await super().progress(run)
+
+
+async def test_draining_goes_on_although_what_a_flush_set_off_has_ended_when_it_is_looked_at(tmp_path: Path) -> None:
+    async with Flock(store=Slow(tmp_path / "board.db", synchronous="normal")) as flock:
+
+        async def pack(orders: list[Order]) -> Parcel:
+            return Parcel(number=len(orders))
+
+        flock.agent("packer").consumes(Order, batch=BatchSpec(size=2)).publishes(Parcel).calls(pack)
+
+        async def load(parcels: list[Parcel]) -> Truck:
+            return Truck(parcels=len(parcels))
+
+        flock.agent("loader").consumes(Parcel, batch=BatchSpec(size=100)).publishes(Truck).calls(load)
+        flock.agent("garage").consumes(Truck, batch=BatchSpec(size=100)).calls(lambda _: None)
+        await flock.publish_many([Order(), Order(), Order()])
+        assert (await flock.run_until_idle(drain=True)).waiting == ()

@@ -69,14 +69,14 @@ class Waiter:
                 return True
 
     async def _drained(self, run: str | None) -> bool:
-        """Flush partial batches once they are all that is left; True when that made work."""
+        """Flush partial batches once they are all that is left; True when that made work, which may have ended."""
         store = self._spine.store
-        progress = await store.progress(run)
-        if progress.work > progress.timed:
+        before = await store.progress(run)
+        if before.work > before.timed:
             return False
         self._spine.dispatch(await store.flush(run, self._spine.roster.limits))
         after = await store.progress(run)
-        return after.work > after.timed
+        return after.work > after.timed or after.ended != before.ended
 
     async def report(self, run: str | None, *, idle: bool, duration: float) -> RunReport:
         """Count a run's activations; for the whole board those since the last report."""

@@ -212,6 +212,11 @@ class Progress(NamedTuple):
     newest_failure: int = 0
 
     @property
+    def ended(self) -> int:
+        """How many activations have ended."""
+        return self.succeeded + self.failed + self.cancelled
+
+    @property
     def work(self) -> int:
         """What has to end before the run is idle (P10)."""
         return self.ready + self.running + self.delayed + self.timed
