@@ -25,7 +25,7 @@ from flock.core.telemetry import Telemetry
 from flock.engines import function
 from flock.engines.choose import EngineChooser
 from flock.engines.threads import Threads
-from flock.history import BoardKeeper, Joined, keeping
+from flock.history import BoardKeeper, Joined, Program, keeping
 from flock.model.artifact import Artifact
 from flock.model.collect import positive
 from flock.model.errors import ConfigurationError, FlockError, PublishError
@@ -309,8 +309,9 @@ class Flock:
 
     @property
     def store(self) -> BoardKeeper:
-        """The board as its operator has it: reads of everything, and its upkeep."""
-        return BoardKeeper(self._spine.store, self._spine.clock, self._spine.roster.types, self._joined)
+        """The board as its operator has it: reads of everything, its past, and its upkeep."""
+        program = Program(self._joined, lambda: self.agents, _opened)
+        return BoardKeeper(self._spine.store, self._spine.clock, self._spine.roster.types, program)
 
     def use_store(self, store: str | Store) -> None:
         """Keep the board in another store than was declared; raises FlockError once the Flock has started."""

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flock.core.agent import Agent, Every, Subscription
 from flock.core.board import BoardReader
@@ -29,6 +29,14 @@ _GONE = WhyNot("", "gone", "collected, then let go: its window or its run has en
 Joined = tuple[Agent, int]  # an agent, and the board's last sequence before it was there
 
 
+class Program(NamedTuple):
+    """What a board's operator has beside the store: agents by what users name them with, all of them, and stores."""
+
+    find: Callable[[Any], Joined]
+    agents: Callable[[], Mapping[str, Agent]]
+    store: Callable[[str | Store], Store]
+
+
 def keeping(store: Store) -> KeepingStore:
     """Give a store that keeps what has been; raises StoreError for one that does not."""
     if isinstance(store, KeepingStore):
@@ -37,17 +45,21 @@ def keeping(store: Store) -> KeepingStore:
 
 
 class BoardKeeper(BoardReader):
-    """All reads of a board, why an agent did not have an artifact, and the upkeep of stores that keep.
+    """All reads of a board, what waits and why, and what only stores that keep can do: their past and their upkeep.
 
-    The upkeep raises StoreError on stores that don't.
+    Those two raise StoreError on stores that don't.
     """
 
-    __slots__ = ("_find",)
+    __slots__ = ("_program",)
 
-    def __init__(self, store: Store, clock: Clock, types: Catalog, find: Callable[[Any], Joined]) -> None:
-        """Read as the operator; `find` gives an agent by what users name it with."""
+    def __init__(self, store: Store, clock: Clock, types: Catalog, program: Program) -> None:
+        """Read as the operator."""
         super().__init__(store, clock, types)
-        self._find = find
+        self._program = program
+
+    async def waiting(self, correlation_id: str | None = None) -> Sequence[Waiting]:
+        """Say what waits (in a run): what is collected, held back, or not ended."""
+        return await self._store.waiting(correlation_id)
 
     async def why_not(self, artifact: Artifact | str, agent: Any) -> Sequence[WhyNot]:  # noqa: ANN401 - as Flock.invoke
         """Say for each of an agent's subscriptions what became of an artifact, and why.
@@ -56,7 +68,7 @@ class BoardKeeper(BoardReader):
         when the agent is not.
         """
         record = (await self._own(artifact)).record
-        declared, before = self._find(agent)
+        declared, before = self._program.find(agent)
         had = [each for each in await self._store.consumptions(record.id) if each.agent == declared.name]
         found = [await self._store.activation(each.activation) for each in had]
         taken = {each.subscription: each for each in found if each is not None}
@@ -71,6 +83,30 @@ class BoardKeeper(BoardReader):
             or otherwise._replace(subscription=each.id)
             for each in declared.subscriptions
         ]  # fmt: skip
+
+    async def replay(self, until: int | None = None) -> BoardKeeper:
+        """Give the board as it was at a sequence (None: now), to read: a copy in memory on which nothing ever runs."""
+        copy = await self._copied("memory://", until)
+        copy.declare([each.target for agent in self._program.agents().values() for each in agent.subscriptions])
+        return BoardKeeper(copy, self._clock, self._types, self._program)
+
+    async def fork(self, store: str | Store, at: int | None = None) -> Store:
+        """Copy the board as it was at a sequence (None: now) to another store, which is empty; gives that, closed.
+
+        A Flock on it carries on from there: what was open then runs, what waited goes on.
+        """
+        return await self._copied(store, at)
+
+    async def _copied(self, store: str | Store, at: int | None) -> Store:
+        if at is not None and at < 0:
+            raise ConfigurationError(f"a board has no state at {at}: sequences begin at 1, and 0 is before the first")
+        source, copy = keeping(self._store), self._program.store(store)
+        await copy.open(self._clock, self._types)
+        try:
+            await copy.restore(source.image(at))
+        finally:
+            await copy.close()
+        return copy
 
     async def failures(self, correlation_id: str | None = None) -> Sequence[Activation]:
         """Give the activations (of a run) that have failed, oldest first; `Flock.retry` tries them again."""

@@ -16,6 +16,7 @@ from flock.model.artifact import Artifact, Record
 from flock.model.context import Context, Reads
 from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
 from flock.model.events import Event, Waiting
+from flock.model.image import Image
 from flock.model.visibility import Identity
 
 Observer = Callable[[Event], None]
@@ -281,6 +282,9 @@ class Store(Protocol):
     async def kinds(self) -> Sequence[str]:
         """Name the types of the artifacts on the board."""
 
+    async def restore(self, image: Image) -> None:
+        """Become the board that an image shows; raises StoreError, and changes nothing, unless it is empty."""
+
 
 @runtime_checkable
 class KeepingStore(Store, Protocol):
@@ -294,6 +298,12 @@ class KeepingStore(Store, Protocol):
 
     async def retry(self, ids: Sequence[str] | None = None) -> Sequence[str]:
         """Make failed activations (None: all) ready again, with all their attempts; gives the ids of those that are."""
+
+    def image(self, at: int | None = None) -> Image:
+        """Show the board as of a sequence (None: now), read as it is iterated, from any thread, all of one moment.
+
+        Iterating raises StoreError where what was pruned is missing.
+        """
 
     async def fates(self, id: str) -> Sequence[ledger.Fate]:
         """Say what became of an artifact with each subscription that it was offered to."""

@@ -13,6 +13,7 @@ from flock import (
     Flock,
     JoinSpec,
     PrivateVisibility,
+    StoreError,
     VisibilityError,
 )
 from flock.testing import FakeClock
@@ -231,6 +232,26 @@ async def test_p22_reading_as_of_a_sequence_does_not_change_when_the_board_goes_
     await flock.publish_many([Request(name="c"), Draft()])
     assert await flock.store.query(as_of=2) == before
     assert [each.payload.name for each in await flock.store.query(since=2, as_of=3)] == ["c"]
+
+
+async def test_p22_a_board_that_is_kept_can_be_replayed_to_any_sequence(flock: Flock, kind_of_store: str) -> None:
+    publishing_house(flock)
+    await flock.publish(Request())
+    await flock.run_until_idle()
+    if kind_of_store == "memory":
+        with pytest.raises(StoreError, match="keeps no history"):
+            await flock.store.replay(until=1)
+        return
+    everything = list(await flock.store.list())
+    for sequence in range(len(everything) + 1):
+        past = await flock.store.replay(until=sequence)
+        assert list(await past.list()) == everything[:sequence]
+        for artifact in everything[:sequence]:
+            why, now = await past.why(artifact), await flock.store.why(artifact)
+            assert why.inputs == now.inputs
+            assert (why.made_by is None) == (now.made_by is None)
+            made_by = why.made_by
+            assert made_by is None or made_by.activation == artifact.activation_id
 
 
 async def test_p22_queries_combine_their_filters_in_board_order(flock: Flock) -> None:

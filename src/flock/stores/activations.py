@@ -110,6 +110,27 @@ class Activations:
             started = self.start(direct.target, inputs, id=direct.id, run=direct.run, trigger="direct")
             started.trace_context = direct.trace_context
 
+    def restore(self, activation: Activation, outcome: Outcome | None) -> None:
+        """Take an activation over as another store had it: open, or ended."""
+        self._order = itertools.count(activation.order + 1)
+        self._runs.start(activation.runs, activation.agent)
+        if outcome is not None:
+            self.archive.add(activation, outcome)
+            self._runs.end(activation.runs, outcome)
+            return
+        self.open[activation.id] = activation
+        if activation.state is State.DELAYED and activation.due is not None:
+            self._timeline.push(activation.due, activation)
+        else:
+            self.queues.fresh.append(activation)
+
+    def end_restoring(self, records: Iterable[Record]) -> None:
+        """Queue what is ready, and know what earlier attempts of what is open have put down."""
+        self.queues.settle_down(None)
+        for record in records:
+            if record.slot is not None and record.activation_id is not None and record.activation_id in self.open:
+                self.yields.setdefault(record.activation_id, {})[record.slot] = record
+
     def holds(self, lease: Lease) -> bool:
         """Say whether a lease is still its worker's."""
         activation = lease.activation

@@ -10,12 +10,13 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple, get_args
 
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import ErrorDetails, from_json, to_json
 
+from flock.model.artifact import Record
 from flock.model.errors import PublishError, StoreError
 from flock.model.payload import Unreadable, declaration
 from flock.model.visibility import PUBLIC, Visibility, from_plain, to_plain
@@ -28,6 +29,9 @@ _NAMES_TOO: Final[dict[str, Any]] = (
     if "by_name" in inspect.signature(BaseModel.model_validate_json).parameters
     else {}
 )
+
+
+_PRUNED: Final = "it was pruned: only its place in the lineage is kept"
 
 
 class Encoded(NamedTuple):
@@ -121,6 +125,19 @@ def decode(name: str, version: int, payload: str, types: Types) -> BaseModel:
         return _read(cls, version, payload)
     except Exception as error:  # noqa: BLE001 - the guard of validators and of `upgrade`: each becomes a reason
         return Unreadable(type=name, version=version, content=payload, reason=_said(error))
+
+
+def pruned(name: str, version: int) -> Unreadable:
+    """Stand for a payload that was let go: the one that has no content, which JSON always has."""
+    return Unreadable(type=name, version=version, content="", reason=_PRUNED)
+
+
+def obstacle(inputs: Iterable[Record]) -> str | None:
+    """Say why an activation can't be run with these inputs, if so."""
+    for record in inputs:
+        if isinstance(record.snapshot, Unreadable):
+            return f"its input {record.id} ({record.type}) can't be loaded: {record.snapshot.reason}"
+    return None
 
 
 def _read(cls: type[BaseModel], version: int, payload: str) -> BaseModel:

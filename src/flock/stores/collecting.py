@@ -19,10 +19,11 @@ Q = TypeVar("Q", bound=Sequence[Arrival])
 
 
 class Fired(NamedTuple):
-    """The groups of one activation that a collector completed."""
+    """The groups of one activation that a collector completed, at which position of the board."""
 
     target: Target
     groups: tuple[Group, ...]
+    at: int
 
 
 class Changes:
@@ -68,14 +69,18 @@ AnyRow = Row[Any]  # a store knows what its queues are
 
 
 class Collecting:
-    """All that one subscription holds in one scope (a run or the board)."""
+    """All that one subscription holds in one scope (a run or the board).
 
-    __slots__ = ("due", "position", "scope", "target", "window")
+    `at` is the board's position for what happens next, in stores that keep it.
+    """
+
+    __slots__ = ("at", "due", "position", "scope", "target", "window")
 
     def __init__(self, target: Target, scope: str, position: int = 0, due: float | None = None) -> None:
         """Go on from a position; `due` is when the store looks in again."""
         self.target = target
         self.scope = scope
+        self.at = 0
         self.due = due
         self.position = position
         first = target.stages[0]
@@ -133,6 +138,10 @@ class Collecting:
             dues.append(self._sweep(self.window, now, changes))
         return min([due for due in dues if due is not None], default=None)
 
+    def next_due(self) -> float | None:
+        """Find out when it is due: what it says when no time has passed at all."""
+        return self.expire(0.0, Changes())
+
     def flush(self, now: float, changes: Changes) -> None:
         """Fire partial batches."""
         for row in self.rows():
@@ -174,7 +183,7 @@ class Collecting:
             if row.timed:
                 count(row, taken[0], -1, changes)
             if row.stage + 1 == len(self.target.stages):
-                changes.fired.append(Fired(self.target, groups))
+                changes.fired.append(Fired(self.target, groups, self.at))
             else:
                 following = self.row(row.stage + 1, "")
                 later = self._feed(following, 0, Arrival(now, self.position, groups), now, changes)
@@ -197,6 +206,11 @@ def records_of(row: AnyRow) -> Iterator[Record]:
 def runs_of(item: Arrival) -> set[str]:
     """Give the runs that an item comes from."""
     return {record.run for group in item.groups for record in group}
+
+
+def unknown(count: int) -> str:
+    """Describe a row of a subscription that is not known here."""
+    return f"holds {count}; no process here has this subscription"
 
 
 def describe(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from typing_extensions import override
 
@@ -11,8 +11,10 @@ from flock.core.gates import Arrival, counters_of, slots_of
 from flock.model.artifact import Record
 from flock.model.collect import Stage
 from flock.model.events import Waiting
+from flock.model.image import CollectorImage
 from flock.model.ledger import BOARD, Offer, Target
 from flock.stores.collecting import AnyRow, Changes, Collecting, Row, count, describe, records_of, runs_of
+from flock.stores.unclaimed import Unclaimed
 
 
 class ListRow(Row[list[Arrival]]):
@@ -102,6 +104,17 @@ class Collector(Collecting):
             self.tidy(row)
         return gone
 
+    def fill(self, held: Unclaimed) -> None:
+        """Go on from what was held before."""
+        self.position = held.image.position
+        for stage, key, slot, arrival, _ in held.items:
+            self.row(stage, key).put(slot, arrival)
+            if self.window is not None and stage == 0:
+                self.note(arrival, key, slot)
+        for slot, number in enumerate(held.image.counters):
+            self.row(held.image.stage, "").counters[slot] = number
+        self.due = self.next_due()
+
     def records(self) -> Iterator[Record]:
         """Give every record that is held."""
         for row in self._held():
@@ -136,10 +149,11 @@ class Collectors:
     def __init__(self) -> None:
         """Start with none."""
         self._by_place: dict[tuple[str, str], Collector] = {}
+        self._unclaimed: dict[tuple[str, str], Unclaimed] = {}
 
-    def __iter__(self) -> Iterator[Collector]:
+    def __iter__(self) -> Iterator[Collector | Unclaimed]:
         """Give them as they are now, oldest first."""
-        return iter(list(self._by_place.values()))
+        return iter([*self._by_place.values(), *self._unclaimed.values()])
 
     def of(self, offer: Offer) -> Collector:
         """Give the collector that an offer goes to."""
@@ -150,7 +164,25 @@ class Collectors:
             found = self._by_place[target.subscription, scope] = Collector(target, scope)
         return found
 
+    def park(self, image: CollectorImage) -> Unclaimed:
+        """Make room for what a subscription holds, until it is declared."""
+        found = self._unclaimed[image.subscription, image.scope] = Unclaimed(image)
+        return found
+
+    def claim(self, targets: Mapping[str, Target]) -> list[Collector]:
+        """Make collectors of what waits for these subscriptions, if they still collect as they did; gives them."""
+        claimed: list[Collector] = []
+        for place, held in list(self._unclaimed.items()):
+            target = targets.get(place[0])
+            if target is not None and held.fits(target):
+                collector = self._by_place[place] = Collector(target, held.scope)
+                collector.fill(held)
+                claimed.append(collector)
+                del self._unclaimed[place]
+        return claimed
+
     def forget(self, run: str) -> None:
         """Drop a run's collectors."""
-        for place in [place for place in self._by_place if place[1] == run]:
-            del self._by_place[place]
+        for places in (self._by_place, self._unclaimed):
+            for place in [place for place in places if place[1] == run]:
+                del places[place]

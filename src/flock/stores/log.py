@@ -20,13 +20,14 @@ class Log:
         self._by_id: dict[str, Record] = {}
         self._records: list[Record | None] = []  # by sequence, from 1; None where a run was forgotten
         self._folded = 0
+        self._hidden = 0  # records whose place in the lineage alone is kept
         self._by_run: dict[str, list[Record]] = {}
         self._by_type: dict[str, list[Record]] = {}
         self._by_parent: dict[str, list[Record]] = {}
 
     def __len__(self) -> int:
         """The number of records."""
-        return len(self._by_id)
+        return len(self._by_id) - self._hidden
 
     def extend(self, records: Iterable[Record]) -> None:
         """Give the records that have none the next sequences."""
@@ -37,6 +38,24 @@ class Log:
                 self._by_id[record.id] = record
                 if record.type == FAILURE:
                     self.newest_failure = record.sequence
+
+    def place(self, record: Record, *, hidden: bool) -> None:
+        """Put a record that has its sequence after the last one; a hidden one is found by its id and lineage alone."""
+        self.end_at(record.sequence - 1)
+        self.sequence = record.sequence
+        self._records.append(None if hidden else record)
+        self._by_id[record.id] = record
+        if record.type == FAILURE:
+            self.newest_failure = record.sequence
+        if hidden:
+            self._hidden += 1
+            for parent in record.parents:
+                self._by_parent.setdefault(parent, []).append(record)
+
+    def end_at(self, sequence: int) -> None:
+        """Leave a gap up to a sequence."""
+        self._records += [None] * (sequence - len(self._records))
+        self.sequence = max(self.sequence, sequence)
 
     def lacks(self, records: Sequence[Record]) -> bool:
         """Say whether none of these is here, and each has an id of its own."""
@@ -62,7 +81,7 @@ class Log:
     def count(self, run: str | None) -> int:
         """Count a run's records, or all."""
         if run is None:
-            return len(self._by_id)
+            return len(self)
         self._fold()
         return len(self._by_run.get(run, ()))
 

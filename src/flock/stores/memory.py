@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from flock.model.artifact import Record
+from flock.model.errors import StoreError
 from flock.model.events import Waiting
+from flock.model.image import Image
 from flock.model.ledger import (
     Activation,
     Commit,
@@ -29,6 +32,7 @@ from flock.stores.collecting import Changes
 from flock.stores.collectors import Collector, Collectors
 from flock.stores.log import Log
 from flock.stores.replays import Replays
+from flock.stores.restoring import Restoring, readable
 from flock.stores.runs import Runs
 from flock.stores.timeline import Timeline
 
@@ -53,6 +57,10 @@ class MemoryStore:
     def __init__(self, *, keep_runs: int | None = None) -> None:
         """Start with an empty board."""
         self._now: Callable[[], float] = unopened
+        self._types: Types | None = None  # for restoring: else it holds the payloads themselves
+        self._hint: Callable[[], None] = _ignore
+        self._declared: dict[str, Target] = {}
+        self._restored = 0.0  # the time of the image that this board has come from
         self._log = Log()
         self._runs = Runs(keep_runs)
         self._archive = Archive(self._log)
@@ -62,21 +70,35 @@ class MemoryStore:
         self._admission = Admission(self._log, self._runs, self._activations)
         self._replays = Replays(self._runs, self._activations, self._collectors, self._timeline)
 
-    async def open(self, clock: Clock, types: Types) -> Committed:  # noqa: ARG002 - it holds the payloads themselves
+    async def open(self, clock: Clock, types: Types) -> Committed:
         """Take the clock; activations that another loop left running are ready again."""
+        clock.advance_to(self._restored)
+        self._types = types
         self._now = self._activations.now = clock.now
         self._activations.new_id = clock.new_id
         self._activations.recover()
         return Committed(due=self._timeline.due)
 
     def declare(self, targets: Iterable[Target]) -> None:
-        """Nothing to learn: every collector came with its subscription."""
+        """Give them what waits for them since it was restored; else every collector comes with its subscription."""
+        self._declared.update((target.subscription, target) for target in targets)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        late = self._timeline.claim(self._declared)
+        for collector in self._collectors.claim(self._declared):
+            if collector.due is not None:
+                self._timeline.push(collector.due, collector)
+                late = True
+        if late:
+            self._hint()
 
     async def close(self) -> None:
         """Keep everything: the board is there as long as the store object is."""
 
     def attend(self, hint: Callable[[], None]) -> None:
-        """Nobody else changes this board."""
+        """Tell of what is due when a subscription is declared; nobody else changes this board."""
+        self._hint = hint
 
     # ------------------------------------------------------------------ the one step
 
@@ -143,7 +165,7 @@ class MemoryStore:
 
     def _apply(self, changes: Changes, result: Committed) -> None:
         """Start what collectors completed; count and tell what they let go."""
-        for target, groups in changes.fired:
+        for target, groups, _ in changes.fired:
             inputs = [record for group in groups for record in group]
             if target.batches and all(len(group) == 1 for group in groups):
                 inputs.sort(key=_sequence)
@@ -313,6 +335,20 @@ class MemoryStore:
         """Name the types."""
         return self._log.kinds()
 
+    # ------------------------------------------------------------------ restoring
+
+    async def restore(self, image: Image) -> None:
+        """Become the board that an image shows; of its past the artifacts and who made and had them are kept."""
+        types = self._types
+        if types is None:
+            unopened()
+        pages = await asyncio.to_thread(lambda: [readable(page, types) for page in image])
+        if self._log.sequence or self._activations.timers or self._runs:
+            raise StoreError("an image goes into an empty store, and there is something on this board")
+        restoring = Restoring(self._log, self._runs, self._activations, self._collectors, self._timeline)
+        self._restored = restoring.take(pages)
+        self._hand_over()
+
     # ------------------------------------------------------------------ forgetting
 
     def _note_quiet(self, names: Iterable[str], result: Committed) -> None:
@@ -337,6 +373,10 @@ class MemoryStore:
             self._log.forget(name)
             self._archive.forget(name)
             self._collectors.forget(name)
+
+
+def _ignore() -> None:
+    return
 
 
 def _sequence(record: Record) -> int:

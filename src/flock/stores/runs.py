@@ -35,6 +35,10 @@ class Runs:
         """Say whether a run has ever had something to count."""
         return name in self._by_name
 
+    def __bool__(self) -> bool:
+        """Say whether any run has had something to count."""
+        return bool(self._by_name)
+
     def of(self, name: str | None) -> Run:
         """Give the counts of a run, zeros for one that is not known; the board's for None."""
         return self.board if name is None else self._by_name.get(name) or Run()

@@ -56,6 +56,7 @@ class Activations:
         self._poison = poison
         self.worker = 0
         self._fresh: list[Activation] = []
+        self._made: dict[int, int] = {}  # their positions by their numbers
         self._freed: dict[str, None] = {}
         self._loads: dict[str, _Load] = {}
         self._held: dict[int, tuple[int, int]] = {}  # epoch and crashes of each that runs by a lease of this opening
@@ -65,6 +66,7 @@ class Activations:
     def load(self) -> None:
         """Read anew what is remembered between steps."""
         self._fresh.clear()
+        self._made.clear()
         self._freed.clear()
         self._loads.clear()
         self._held.clear()
@@ -103,6 +105,7 @@ class Activations:
             depth=depth_after(inputs),
         )
         self._fresh.append(activation)
+        self._made[number] = self._counting.at
         if id is not None:
             self._db.execute(SQL["add_alias"], (id, number))
         return activation
@@ -115,7 +118,8 @@ class Activations:
             return True
         fresh = any(each.trigger == "timer" and each.agent == agent for each in self._fresh)
         runs = fresh or self._ask("timer_runs", agent)
-        self._db.execute(SQL["save_timer"], (agent, tick.iteration, tick.fire_time, skipped + runs))
+        stands = (agent, self._counting.at, tick.iteration, tick.fire_time, skipped + runs)
+        self._db.execute(SQL["save_timer"], stands)
         if not runs:
             started = self.start(tick.target, (), run=tick.run, trigger="timer")
             started.fire_time, started.iteration = tick.fire_time, tick.iteration
@@ -150,7 +154,7 @@ class Activations:
         activation, outcome = lease.activation, settle.outcome
         self._leave(activation, suspect=crashes > 0)
         if outcome in STATES:
-            row = (STATES[outcome].value, settle.error, self._counting.sequence, activation.order)
+            row = (STATES[outcome].value, settle.error, self._counting.at, activation.order)
             self._db.execute(SQL["end_activation"], row)
             return self._counting.end(activation.runs, outcome), None
         due, deferred = now + settle.delay, outcome == "defer"
@@ -188,7 +192,7 @@ class Activations:
                 self._leave(each, suspect=self._suspect_runs)
             elif each.state is State.READY:
                 load.waiting -= 1
-            self._db.execute(SQL["cancel_activation"], (self._counting.sequence, each.order))
+            self._db.execute(SQL["cancel_activation"], (self._counting.at, each.order))
             self._counting.end(each.runs, "cancelled")
 
     def wake(self, number: int, agent: str) -> None:
@@ -201,6 +205,7 @@ class Activations:
     def retry(self, activation: Activation) -> None:
         """Make a failed activation ready, as if it had never been tried."""
         load = self._load(activation.agent)
+        self._db.execute(SQL["remember_end"], (self._counting.at, activation.order))
         self._db.execute(SQL["retry"], (activation.order,))
         self._counting.restart(activation.runs)
         load.waiting += 1
@@ -251,12 +256,15 @@ class Activations:
             else:
                 load.waiting += 1
                 self._freed[activation.agent] = None
-        made = self._counting.sequence
-        self._db.executemany(SQL["add_activation"], [activation_row(each, self.worker, made) for each in self._fresh])
+        made = self._made
+        self._db.executemany(
+            SQL["add_activation"], [activation_row(each, self.worker, made[each.order]) for each in self._fresh]
+        )
         self._db.executemany(
             SQL["add_input"], [(record.sequence, each.order) for each in self._fresh for record in each.inputs]
         )
         self._fresh.clear()
+        made.clear()
 
     def _ready(self, agent: str, limit: int, most: int | None = None) -> list[_Ready]:
         load = self._load(agent)

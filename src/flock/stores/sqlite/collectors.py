@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import overload
 
 from pydantic_core import from_json
@@ -177,7 +177,7 @@ class KeptCollector(Collecting):
         shelves = self._shelves
         come = {
             "collector": self.number, "stage": row.stage, "slot": offer.slot, "now": shelves.now,
-            "artifact": offer.record.sequence, "run": offer.record.run, "sequence": shelves.counting.sequence,
+            "artifact": offer.record.sequence, "run": offer.record.run, "at": shelves.counting.at,
         }  # fmt: skip
         shelves.db.execute(SQL["count_up"], come)
 
@@ -196,14 +196,14 @@ class KeptCollector(Collecting):
             self.number, row.stage, row.key, slot, arrival.position, arrival.at,
             None if row.stage else records[0].sequence,
             to_text([[record.sequence for record in group] for group in arrival.groups]),
-            None if several else runs[0], to_text(runs) if several else None, row.timed, shelves.counting.sequence,
+            None if several else runs[0], to_text(runs) if several else None, row.timed, shelves.counting.at,
         )  # fmt: skip
         shelves.db.execute(SQL["hold"], come)
 
     def release(self, items: Sequence[KeptArrival], why: str) -> list[Arrival]:
         """Mark items as gone, and read what they carry."""
         shelves = self._shelves
-        gone = [(shelves.counting.sequence, why, shelves.now, item.number) for item in items]
+        gone = [(shelves.counting.at, why, shelves.now, item.number) for item in items]
         shelves.db.executemany(SQL["let_go"], gone)
         parts: list[list[list[int]]] = [from_json(item.parts) for item in items]
         shelves.records.by_sequence([sequence for groups in parts for group in groups for sequence in group])
@@ -244,6 +244,7 @@ class Shelves:
         scope = BOARD if target.board_wide else offer.record.run
         found = self._touched.get((target.subscription, scope))
         if found is not None:
+            found.at = self.counting.at
             return found
         row = self.db.execute(SQL["collector"], (target.subscription, scope)).fetchone()
         if row is None:
@@ -257,6 +258,7 @@ class Shelves:
         found = self._touched.get((target.subscription, place[0]))
         if found is None:
             found = self._touched[target.subscription, place[0]] = KeptCollector(self, number, target, place)
+        found.at = self.counting.at
         return found
 
     def withdraw(self, run: str, changes: Changes) -> list[Record]:
@@ -264,7 +266,7 @@ class Shelves:
         gone: list[Record] = []
         rows = self.db.execute(SQL["held_of_run"], (run,)).fetchall()
         for number, collector, stage, key, slot, parts, timed in rows:
-            self.db.execute(SQL["let_go"], (self.counting.sequence, "withdrawn", self.now, number))
+            self.db.execute(SQL["let_go"], (self.counting.at, "withdrawn", self.now, number))
             lengths, counters = self.db.execute(SQL["shelf"], (collector, stage, key)).fetchone()
             left = from_json(lengths)
             left[slot] -= 1
@@ -273,6 +275,14 @@ class Shelves:
                 changes.timed.append((run, -1))
             gone += self.records.by_sequence([sequence for group in from_json(parts) for sequence in group])
         return gone
+
+    def find_dues(self, targets: Mapping[str, Target]) -> None:
+        """Find out when the collectors of an image are due, now that their subscriptions are known."""
+        while found := self.db.execute(SQL["collectors_due"], (0.0, _PAGE)).fetchall():
+            for number, subscription, scope, position, due in found:
+                collector = self.at(number, targets[subscription], (scope, position, due))
+                collector.due = collector.next_due()
+            self.save()
 
     def save(self) -> None:
         """Write what the step has changed."""

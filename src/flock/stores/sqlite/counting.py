@@ -51,6 +51,8 @@ class Counting:
         self._touched: dict[str, Counts] = {}
         self.board = Counts()
         self.sequence = self.newest_failure = self.steps = 0
+        self.at = 0  # the position that what happens now has in the board's history: an offer's is its record's
+        self.horizon = 0
         self.time = 0.0
         self._saved: tuple[int, ...] = ()
 
@@ -62,8 +64,9 @@ class Counting:
         board = self.board = Counts()
         (
             self.sequence, self.newest_failure, board.artifacts, board.open, board.timed, board.done, board.failed,
-            board.cancelled, self.time, self.steps,
+            board.cancelled, self.horizon, self.time, self.steps,
         ) = row  # fmt: skip
+        self.at = self.sequence
         self._saved = self._state()
 
     def save(self, now: float) -> None:
@@ -90,7 +93,7 @@ class Counting:
         board = self.board
         return (
             self.sequence, self.newest_failure, board.artifacts, board.open, board.timed, board.done, board.failed,
-            board.cancelled,
+            board.cancelled, self.horizon,
         )  # fmt: skip
 
     def look(self, name: str) -> Counts:

@@ -24,7 +24,7 @@ from flock.model.ledger import (
     TimerState,
 )
 from flock.ports import Types
-from flock.stores.collecting import describe
+from flock.stores.collecting import describe, unknown
 from flock.stores.sqlite.counting import Counting, Counts, read_run
 from flock.stores.sqlite.records import Records, Row, find_row
 from flock.stores.sqlite.statements import SQL
@@ -242,7 +242,7 @@ def _place(item: _Held) -> tuple[int, int, str]:
 
 def _told(first: _Held, held: Sequence[_Held], target: Target | None) -> tuple[WaitReason, str, float | None]:
     if target is None or first.stage >= len(target.stages):
-        return "gate", f"holds {len(held)}; no process here has this subscription", None
+        return "gate", unknown(len(held)), None
     spec = target.stages[first.stage]
     queues: list[list[Arrival]] = [[] for _ in range(slots_of(spec))]
     for item in held:

@@ -6,21 +6,18 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
 from flock.model.artifact import Record
 from flock.model.ledger import Activation, State
-from flock.model.payload import Unreadable
 from flock.ports import Types
-from flock.stores.codec import Encoded, decode, visibility_from, visibility_text
+from flock.stores.codec import Encoded, decode, obstacle, pruned, visibility_from, visibility_text
 from flock.stores.sqlite.statements import SQL
 
 Row = tuple[Any, ...]  # what sqlite3 gives
 _HEX = frozenset("0123456789abcdef")
 _LARGEST = (1 << 63) - 1  # integer of SQLite
 _MOST = 2_000  # records that a writer remembers
-_PRUNED = "it was pruned: only its place in the lineage is kept"
 
 
 class Records:
@@ -43,7 +40,7 @@ class Records:
 
     def of(self, rows: Iterable[Row]) -> list[Record]:
         """Make records of rows."""
-        return [self._record(row) for row in rows]
+        return [self.one(row) for row in rows]
 
     def by_sequence(self, sequences: Sequence[int]) -> list[Record]:
         """Give the records at these positions, in the order given."""
@@ -104,15 +101,13 @@ class Records:
             obstacle=_obstacle(records, crashes, poison),
         )
 
-    def _record(self, row: Row) -> Record:
+    def one(self, row: Row) -> Record:
+        """Make a record of its row."""
         (
             sequence, id, run, type, version, payload, created, produced_by, partition_key, tags, visibility, parents,
             activation, slot, trace_context, depth, *_,
         ) = row  # fmt: skip
-        if payload is None:
-            snapshot: BaseModel = Unreadable(type=type, version=version, content="", reason=_PRUNED)
-        else:
-            snapshot = decode(type, version, payload, self._types)
+        snapshot = pruned(type, version) if payload is None else decode(type, version, payload, self._types)
         return Record(
             id=id,
             type=type,
@@ -152,10 +147,7 @@ def to_text(value: object) -> str:
 def _obstacle(inputs: Iterable[Record], crashes: int, poison: int) -> str | None:
     if poison and crashes >= poison:
         return f"its process has died {crashes} times in a row while it ran"
-    for record in inputs:
-        if isinstance(record.snapshot, Unreadable):
-            return f"its input {record.id} ({record.type}) can't be loaded: {record.snapshot.reason}"
-    return None
+    return obstacle(inputs)
 
 
 def artifact_row(record: Record, encoded: Encoded) -> Row:

@@ -8,15 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from flock.model.artifact import Record
 from flock.model.errors import Backpressure, PublishError, RunCancelledError, Stale
 from flock.model.evaluation import FAILURE
-from flock.model.ledger import (
-    Commit,
-    Committed,
-    Expired,
-    Lease,
-    Offer,
-    Target,
-    Withdrawn,
-)
+from flock.model.ledger import Commit, Committed, Expired, Lease, Offer, Target, Withdrawn
 from flock.ports import Clock, Types
 from flock.stores.admission import LEFT_BY
 from flock.stores.codec import Encoded
@@ -47,7 +39,7 @@ class Steps:
         self.counting = Counting(db)
         self.records = Records(db, types)
         self.activations = Activations(db, self.records, self.counting, clock.new_id, poison)
-        self._shelves = Shelves(db, self.records, self.counting)
+        self.shelves = Shelves(db, self.records, self.counting)
         self.careful = False
         self._any_withdrawn = False
         self._some_unserved = False
@@ -58,7 +50,7 @@ class Steps:
         """Read anew what is remembered between steps: another process wrote, or a step failed."""
         self.counting.load()
         self.activations.load()
-        self._shelves.forget()
+        self.shelves.forget()
         self.records.forget()
         (self._any_withdrawn,) = self.db.execute(SQL["any_withdrawn"]).fetchone()
         self.db.executemany(SQL["declare"], [(subscription,) for subscription in self.targets])
@@ -190,11 +182,13 @@ class Steps:
 
     def _place(self, offers: Sequence[Offer], before: int, changes: Changes) -> list[float]:
         """Start, collect or hold back what the records since a sequence match; gives when any of it is due."""
-        now, dues = self._now(), list[float]()
+        now, dues, counting = self._now(), list[float](), self.counting
+        counting.at = before
         for offer in offers:
             record = offer.record
             if self._had(offer) if offer.replayed else record.sequence <= before:
                 continue  # a repeat: the first record with this id made the offers
+            counting.at = max(counting.at, record.sequence)
             if offer.not_before and offer.not_before > now:
                 self._delay(offer)
                 dues.append(offer.not_before)
@@ -203,6 +197,7 @@ class Steps:
                 dues += [] if due is None else [due]
             else:
                 self.activations.start(offer.target, (record,))
+        counting.at = counting.sequence
         return dues
 
     def _had(self, offer: Offer) -> bool:
@@ -225,16 +220,16 @@ class Steps:
             SQL["delay_offer"],
             (
                 offer.not_before, target.subscription, target.agent, record.sequence, record.run, offer.slot, offer.key,
-                self.counting.sequence,
+                self.counting.at,
             ),
         )  # fmt: skip
 
     # ---- collecting
 
     def _collect(self, offer: Offer, now: float, changes: Changes) -> float | None:
-        self._shelves.now = now
+        self.shelves.now = now
         self._learn(offer.target)
-        collector = self._shelves.of(offer)
+        collector = self.shelves.of(offer)
         due = collector.offer(offer, now, changes)
         if due is not None and (collector.due is None or due < collector.due):
             collector.due = due
@@ -242,12 +237,14 @@ class Steps:
 
     def _apply(self, changes: Changes, result: Committed) -> None:
         """Start what collectors completed; count and tell what they let go."""
-        self._shelves.save()
-        for target, groups in changes.fired:
+        self.shelves.save()
+        for target, groups, at in changes.fired:
+            self.counting.at = at
             inputs = [record for group in groups for record in group]
             if target.batches and all(len(group) == 1 for group in groups):
                 inputs.sort(key=_sequence)
             self.activations.start(target, tuple(inputs), groups if target.batches else ())
+        self.counting.at = self.counting.sequence
         for name, change in changes.timed:
             self.counting.hold(name, change)
         freed = {name for name, change in changes.timed if change < 0}
@@ -292,7 +289,7 @@ class Steps:
 
     def _offering(self, number: int, offer: Offer) -> Callable[[float, Changes], None]:
         def act(now: float, changes: Changes) -> None:
-            self.db.execute(SQL["end_delayed"], (self.counting.sequence, "offered", number))
+            self.db.execute(SQL["end_delayed"], (self.counting.at, "offered", number))
             if offer.target.stages:
                 _ = self._collect(offer, now, changes)
             else:
@@ -304,8 +301,8 @@ class Steps:
         self, number: int, target: Target, place: tuple[str, int, float | None]
     ) -> Callable[[float, Changes], None]:
         def act(now: float, changes: Changes) -> None:
-            self._shelves.now = now
-            collector = self._shelves.at(number, target, place)
+            self.shelves.now = now
+            collector = self.shelves.at(number, target, place)
             collector.due = collector.expire(now, changes)
 
         return act
@@ -313,10 +310,10 @@ class Steps:
     def flush(self, run: str | None, limits: Mapping[str, int]) -> Committed:
         """Fire partial batches."""
         now, changes, result = self._now(), Changes(), Committed()
-        self._shelves.now = now
+        self.shelves.now = now
         for number, subscription, *place in self.db.execute(SQL["collectors_holding"], {"run": run}).fetchall():
             scope, position, due = place
-            self._shelves.at(number, self.targets[subscription], (scope, position, due)).flush(now, changes)
+            self.shelves.at(number, self.targets[subscription], (scope, position, due)).flush(now, changes)
         self._apply(changes, result)
         return self._finish(result, limits, [], look=True)
 
@@ -348,13 +345,13 @@ class Steps:
 
     def _withdraw(self, run: str, result: Committed) -> list[Record]:
         """Refuse a run from now on; gives what it had in collectors, and what was held back."""
-        self.counting.touch(run).withdrawn = self.counting.sequence
+        self.counting.touch(run).withdrawn = self.counting.at
         self._any_withdrawn = True
         changes = Changes()
-        self._shelves.now = self._now()
-        gone = self._shelves.withdraw(run, changes)
+        self.shelves.now = self._now()
+        gone = self.shelves.withdraw(run, changes)
         for number, sequence in self.db.execute(SQL["delayed_of_run"], (run,)).fetchall():
-            self.db.execute(SQL["end_delayed"], (self.counting.sequence, "withdrawn", number))
+            self.db.execute(SQL["end_delayed"], (self.counting.at, "withdrawn", number))
             gone += self.records.by_sequence([sequence])
         self._apply(changes, result)
         return gone

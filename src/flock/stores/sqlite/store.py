@@ -13,6 +13,7 @@ from flock.model.artifact import Record
 from flock.model.collect import seconds
 from flock.model.errors import StoreError
 from flock.model.events import Waiting
+from flock.model.image import Image
 from flock.model.ledger import (
     Activation,
     Commit,
@@ -32,7 +33,9 @@ from flock.model.ledger import (
 from flock.ports import Clock, Types
 from flock.stores.codec import encode
 from flock.stores.sqlite.files import Synchronous, connect
+from flock.stores.sqlite.images import image
 from flock.stores.sqlite.reading import Reading
+from flock.stores.sqlite.restoring import restore
 from flock.stores.sqlite.session import Session, read_once
 from flock.stores.sqlite.steps import Steps
 from flock.stores.sqlite.upkeep import prune_runs, prune_some, vacuum
@@ -212,6 +215,10 @@ class SQLiteStore:
         """Give the space of what was removed back."""
         await self._writer.do(vacuum, alone=True)
 
+    async def restore(self, image: Image) -> None:
+        """Become the board that an image shows: all of it, or nothing."""
+        await self._writer.do(lambda steps: restore(steps, image), alone=True)
+
     # ---- reads
 
     async def _read(self, read: Callable[[Reading], T]) -> T:
@@ -265,6 +272,10 @@ class SQLiteStore:
     async def fates(self, id: str) -> Sequence[Fate]:
         """Look up what became of an artifact."""
         return await self._read(lambda reading: reading.fates(id))
+
+    def image(self, at: int | None = None) -> Image:
+        """Show the board as it was at a position."""
+        return image(self.path, at)
 
     async def info(self) -> StoreInfo:
         """Count and measure."""

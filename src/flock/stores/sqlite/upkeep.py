@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from flock.model.ledger import Fate, FateState, Pruned, Retention, StoreInfo
 from flock.stores.sqlite.counting import Counting
@@ -26,6 +26,7 @@ def prune_some(steps: Steps, retention: Retention, since: int) -> tuple[int, Pru
     }  # fmt: skip
     rows: list[tuple[int, str]] = db.execute(SQL["prunable"], wanted).fetchall()
     gone = [(sequence,) for sequence, _ in rows]
+    _limit_past(steps, "horizon_of_artifacts", {"gone": json.dumps([sequence for sequence, _ in rows])})
     for name in ("strip_artifact", "forget_held", "forget_delayed"):
         db.executemany(SQL[name], gone)
     for _, run in rows:
@@ -40,13 +41,21 @@ def prune_runs(steps: Steps, after: str) -> tuple[str, Pruned]:
     alone = [run for run in found if _stands_alone(db, *run)]
     activations = 0
     for run in alone:
-        for name in ("forget_inputs", "forget_aliases"):
+        _limit_past(steps, "horizon_of_run", run)
+        for name in ("forget_inputs", "forget_aliases", "forget_retried"):
             db.execute(SQL[name], run)
         activations += db.execute(SQL["forget_activations"], run).rowcount
         for name in ("forget_parents", "forget_artifacts", "forget_collectors", "forget_run"):
             db.execute(SQL[name], run)
+    db.execute(SQL["forget_shelves"])
     steps.refresh()
     return (found[-1][0] if found else ""), Pruned(0, activations, len(alone))
+
+
+def _limit_past(steps: Steps, name: str, parameters: Any) -> None:  # noqa: ANN401 - as sqlite3 takes them
+    """Know that the past can't be had any more from before what goes had come to its end."""
+    (until,) = steps.db.execute(SQL[name], parameters).fetchone()
+    steps.counting.horizon = max(steps.counting.horizon, until or 0)
 
 
 def _stands_alone(db: sqlite3.Connection, run: str) -> bool:

@@ -128,6 +128,7 @@ class Workers:
         agents = {target.agent for target in steps.targets.values()}
         steps.db.executemany(SQL["serve"], [(self._number, agent) for agent in agents])
         steps.db.executemany(SQL["declare"], [(subscription,) for subscription in steps.targets])
+        steps.shelves.find_dues(steps.targets)
 
 
 def _ignore() -> None:

@@ -8,7 +8,7 @@ from types import ModuleType
 
 from flock.ports import Store
 from flock.testing.clock import FakeClock
-from flock.testing.store_contract import batches, cancelling, commits, gates, joins, leases, reading, ticks
+from flock.testing.store_contract import batches, cancelling, commits, gates, joins, leases, reading, restoring, ticks
 from flock.testing.store_contract.bench import Bench
 
 Rule = Callable[[Bench], Awaitable[None]]
@@ -21,7 +21,7 @@ def _rules_of(module: ModuleType) -> Sequence[Rule]:
 
 RULES: Sequence[Rule] = [
     rule
-    for module in (commits, leases, gates, joins, batches, ticks, cancelling, reading)
+    for module in (commits, leases, gates, joins, batches, ticks, cancelling, reading, restoring)
     for rule in _rules_of(module)
 ]
 

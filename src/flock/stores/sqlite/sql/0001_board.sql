@@ -16,9 +16,10 @@ CREATE TABLE counts (
     quiet REAL NOT NULL,             -- when a run was last left without work; of the board, the time of the last step
     sequence INTEGER,                -- of the board: its last position
     newest_failure INTEGER,          -- of the board: the last Failure's position
-    steps INTEGER                    -- of the board: says whether a transaction was committed whose answer was lost
+    steps INTEGER,                   -- of the board: says whether a transaction was committed whose answer was lost
+    horizon INTEGER                  -- of the board: before this position its past is not whole, since some was pruned
 ) WITHOUT ROWID;
-INSERT INTO counts VALUES ('', 0, 0, 0, 0, 0, 0, '{}', NULL, 0, 0, 0, 0, 0);
+INSERT INTO counts VALUES ('', 0, 0, 0, 0, 0, 0, '{}', NULL, 0, 0, 0, 0, 0, 0);
 
 CREATE TABLE artifact (
     sequence INTEGER PRIMARY KEY,
@@ -93,11 +94,24 @@ CREATE TABLE input (
     PRIMARY KEY (artifact, activation)
 ) WITHOUT ROWID;
 
+-- Ends of activations that were made ready again.
+CREATE TABLE retried (
+    activation INTEGER NOT NULL,
+    ended INTEGER NOT NULL,
+    again INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    error TEXT,
+    PRIMARY KEY (activation, ended, again)
+) WITHOUT ROWID;
+
+-- Where schedules stood at each position of the board at which they have fired.
 CREATE TABLE timer (
-    agent TEXT PRIMARY KEY,
+    agent TEXT NOT NULL,
+    at INTEGER NOT NULL,
     iteration INTEGER NOT NULL,
     fire_time REAL NOT NULL,
-    skipped INTEGER NOT NULL
+    skipped INTEGER NOT NULL,
+    PRIMARY KEY (agent, at)
 ) WITHOUT ROWID;
 
 -- Offers that are held back until their artifact may be seen.

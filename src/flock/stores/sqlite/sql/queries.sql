@@ -1,11 +1,12 @@
 -- Every statement of the store, by name.
 
 -- name: board
-SELECT sequence, newest_failure, artifacts, open, timed, done, failed, cancelled, quiet, steps FROM counts WHERE name = ''
+SELECT sequence, newest_failure, artifacts, open, timed, done, failed, cancelled, horizon, quiet, steps FROM counts
+WHERE name = ''
 
 -- name: save_board
 UPDATE counts SET sequence = ?, newest_failure = ?, artifacts = ?, open = ?, timed = ?, done = ?, failed = ?,
-    cancelled = ?, quiet = ?, steps = ? WHERE name = ''
+    cancelled = ?, horizon = ?, quiet = ?, steps = ? WHERE name = ''
 
 -- name: run
 SELECT name, artifacts, open, timed, done, failed, cancelled, ordinals, withdrawn, first, quiet FROM counts
@@ -156,15 +157,14 @@ SELECT state, count(*) FROM activation WHERE ended IS NULL AND (run = :run OR (r
 SELECT EXISTS (SELECT 1 FROM activation WHERE ended IS NULL AND cause = 'timer' AND agent = ?)
 
 -- name: timer
-SELECT iteration, fire_time, skipped FROM timer WHERE agent = ?
+SELECT iteration, fire_time, skipped FROM timer WHERE agent = ? ORDER BY at DESC LIMIT 1
 
 -- name: save_timer
-INSERT INTO timer (agent, iteration, fire_time, skipped) VALUES (?, ?, ?, ?)
-ON CONFLICT (agent) DO UPDATE SET iteration = excluded.iteration, fire_time = excluded.fire_time,
-    skipped = excluded.skipped
+INSERT OR REPLACE INTO timer (agent, at, iteration, fire_time, skipped) VALUES (?, ?, ?, ?, ?)
 
 -- name: timers
-SELECT agent, iteration, fire_time, skipped FROM timer
+SELECT agent, iteration, fire_time, skipped FROM timer AS newest
+WHERE at = (SELECT max(at) FROM timer WHERE timer.agent = newest.agent)
 
 -- name: consumptions
 SELECT agent, id, state FROM activation WHERE number IN (SELECT activation FROM input WHERE artifact = ?)
@@ -233,7 +233,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: count_up
 INSERT INTO held (collector, stage, key, slot, position, arrived, artifact, parts, run, timed, came, gone, why, left_at)
-VALUES (:collector, :stage, '', :slot, 0, :now, :artifact, '[]', :run, 0, :sequence, :sequence, 'counted', :now)
+VALUES (:collector, :stage, '', :slot, 0, :now, :artifact, '[]', :run, 0, :at, :at, 'counted', :now)
 
 -- name: head
 SELECT number, position, arrived, parts FROM held
@@ -338,6 +338,10 @@ WHERE state = 'running' AND ended IS NULL AND worker NOT IN (SELECT number FROM 
 -- name: failures
 SELECT * FROM activation WHERE state = 'failed' AND (? IS NULL OR run = ?) ORDER BY number
 
+-- name: remember_end
+INSERT OR REPLACE INTO retried (activation, ended, again, attempt, error)
+SELECT number, ended, ?, attempt, error FROM activation WHERE number = ?
+
 -- name: retry
 UPDATE activation SET state = 'ready', epoch = epoch + 1, attempt = 0, deferrals = 0, crashes = 0, error = NULL,
     ended = NULL WHERE number = ?
@@ -356,6 +360,19 @@ SELECT subscription, agent, state, at FROM (
     SELECT subscription, agent, CASE WHEN gone IS NULL THEN 'delayed' ELSE 'withdrawn' END, due FROM delayed
     WHERE artifact = :artifact AND (gone IS NULL OR why = 'withdrawn')
 )
+
+-- name: horizon_of_artifacts
+SELECT max(at) FROM (
+    SELECT max(ended) AS at FROM activation WHERE number IN
+        (SELECT activation FROM input WHERE artifact IN (SELECT value FROM json_each(:gone)))
+    UNION ALL
+    SELECT max(gone) FROM held WHERE artifact IN (SELECT value FROM json_each(:gone))
+    UNION ALL
+    SELECT max(gone) FROM delayed WHERE artifact IN (SELECT value FROM json_each(:gone))
+)
+
+-- name: horizon_of_run
+SELECT max(ended) FROM activation WHERE run = ?
 
 -- name: prunable
 SELECT sequence, run FROM artifact
@@ -410,6 +427,9 @@ DELETE FROM alias WHERE number IN (SELECT number FROM activation WHERE run = ? A
 -- name: forget_inputs
 DELETE FROM input WHERE activation IN (SELECT number FROM activation WHERE run = ? AND ended IS NOT NULL)
 
+-- name: forget_retried
+DELETE FROM retried WHERE activation IN (SELECT number FROM activation WHERE run = ? AND ended IS NOT NULL)
+
 -- name: forget_activations
 DELETE FROM activation WHERE run = ? AND ended IS NOT NULL
 
@@ -422,6 +442,9 @@ DELETE FROM artifact WHERE run = ?
 -- name: forget_collectors
 DELETE FROM collector WHERE scope = ? AND NOT EXISTS (SELECT 1 FROM held WHERE held.collector = collector.number)
 
+-- name: forget_shelves
+DELETE FROM shelf WHERE collector NOT IN (SELECT number FROM collector)
+
 -- name: forget_run
 DELETE FROM counts WHERE name = ?
 
@@ -429,3 +452,103 @@ DELETE FROM counts WHERE name = ?
 SELECT (SELECT count(*) FROM counts) - 1, (SELECT count(*) FROM worker),
     (SELECT count(*) FROM activation WHERE state = 'failed')
 
+
+-- name: image_time
+SELECT max(time) FROM (
+    SELECT created AS time FROM artifact WHERE sequence <= :at
+    UNION ALL
+    SELECT arrived FROM held WHERE came <= :at
+)
+
+-- name: image_artifacts
+SELECT * FROM artifact WHERE sequence <= :at ORDER BY sequence
+
+-- name: image_runs
+SELECT name, first, quiet, withdrawn, ordinals FROM counts WHERE name <> '' AND first <= :at
+
+-- name: image_ordinals
+WITH busy (name, since, until) AS (
+    SELECT run, made, ended FROM activation WHERE made <= :at AND runs IS NULL
+    UNION ALL
+    SELECT value, made, ended FROM activation, json_each(runs) WHERE made <= :at AND runs IS NOT NULL
+    UNION ALL
+    SELECT run, came, gone FROM held WHERE timed AND came <= :at AND runs IS NULL
+    UNION ALL
+    SELECT value, came, gone FROM held, json_each(runs) WHERE timed AND came <= :at AND runs IS NOT NULL
+),
+marked (name, since, until, before) AS (
+    SELECT name, since, until, max(coalesce(until, :at + 1)) OVER (
+        PARTITION BY name ORDER BY since, until ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) FROM busy
+),
+period (name, since) AS (
+    SELECT name, max(since) FILTER (WHERE before IS NULL OR before < since) FROM marked
+    GROUP BY name HAVING max(coalesce(until, :at + 1)) > :at
+)
+SELECT activation.run, activation.agent, max(activation.ordinal) FROM activation JOIN period ON period.name = activation.run
+WHERE activation.made BETWEEN period.since AND :at GROUP BY activation.run, activation.agent
+
+-- name: image_activations
+SELECT activation.*, retried.ended, retried.attempt, retried.error FROM activation
+LEFT JOIN retried ON retried.activation = number AND retried.ended <= :at AND retried.again > :at
+WHERE made <= :at ORDER BY number
+
+-- name: image_retries
+SELECT activation, ended, again, attempt, error FROM retried WHERE again <= :at
+
+-- name: image_timers
+SELECT agent, at, iteration, fire_time, skipped FROM timer WHERE at <= :at ORDER BY agent, at
+
+-- name: image_collectors
+SELECT collector.number, subscription, agent, scope, position, due,
+    coalesce(counting.stage, 0), coalesce(counting.counters, '[]'), coalesce(later, 0), coalesce(holds, 0)
+FROM collector
+LEFT JOIN shelf AS counting ON counting.collector = collector.number AND counters <> '[]'
+LEFT JOIN (
+    SELECT collector, count(*) FILTER (WHERE stage = 0 AND slot >= 0 AND came > :at) AS later,
+        count(*) FILTER (WHERE came <= :at AND (gone IS NULL OR gone > :at)) AS holds
+    FROM held GROUP BY collector
+) AS items ON items.collector = collector.number
+ORDER BY collector.number
+
+-- name: image_counted_later
+SELECT collector, slot, count(*) FROM held WHERE slot < 0 AND came > :at GROUP BY collector, slot
+
+-- name: image_held
+SELECT collector, stage, key, slot, position, arrived, artifact, parts, run, runs, timed, came, gone, why, left_at
+FROM held WHERE came <= :at ORDER BY number
+
+-- name: image_offers
+SELECT due, subscription, agent, artifact, run, slot, key, came, gone, why FROM delayed WHERE came <= :at
+ORDER BY number
+
+-- name: is_used
+SELECT EXISTS (SELECT 1 FROM artifact) OR EXISTS (SELECT 1 FROM activation) OR EXISTS (SELECT 1 FROM timer)
+    OR (SELECT count(*) FROM counts) > 1
+
+-- name: restore_artifact
+INSERT INTO artifact (sequence, id, run, type, version, payload, created, produced_by, partition_key, tags, visibility,
+    parents, activation, slot, trace_context, depth)
+VALUES (?, ?, ?, ?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: restore_run
+UPDATE counts SET first = ?, quiet = ?, withdrawn = ?, ordinals = ? WHERE name = ?
+
+-- name: restore_activation
+INSERT INTO activation (number, id, agent, subscription, run, runs, priority, cause, inputs, ordinal, depth, state,
+    epoch, attempt, deferrals, crashes, due, fire_time, iteration, trace_context, error, made, ended)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: restore_retry
+INSERT INTO retried (activation, ended, again, attempt, error) VALUES (?, ?, ?, ?, ?)
+
+-- name: restore_collector
+INSERT INTO collector (number, subscription, agent, scope, position, due) VALUES (?, ?, ?, ?, ?, ?)
+
+-- name: restore_held
+INSERT INTO held (collector, stage, key, slot, position, arrived, artifact, parts, run, runs, timed, came, gone, why,
+    left_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: restore_offer
+INSERT INTO delayed (due, subscription, agent, artifact, run, slot, key, came, gone, why)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
