@@ -1,16 +1,18 @@
 """The board as it was: replayed to read, forked to go on elsewhere."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from flock import (
     AfterVisibility,
+    Artifact,
     BatchSpec,
     ConfigurationError,
     Context,
@@ -95,7 +97,7 @@ def nobody(_: Flock) -> None:
 
 async def test_a_replay_is_the_board_as_it_was_recorded_at_that_time(flock: Flock) -> None:
     warehouse(flock)
-    recorded = []
+    recorded: list[tuple[int, Sequence[Artifact], Sequence[Any], list[Any], list[Any]]] = []
     for number in range(1, 4):
         await flock.publish(Order(number=number))
         await flock.publish(Paid(number=number + 1))
@@ -324,7 +326,7 @@ async def test_an_activation_that_was_retried_has_failed_in_the_time_between(flo
     ready = True
     await flock.retry(all=True)
     await flock.run_until_idle()
-    states = []
+    states: list[str] = []
     for sequence in range(1, 5):
         past = await flock.store.replay(until=sequence)
         states += [each.state for each in await past.consumptions(order)]
