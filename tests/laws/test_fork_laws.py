@@ -193,7 +193,7 @@ class Play:
         return [
             (
                 each.agent, each.run, each.runs, _ids(each.inputs), [_ids(group) for group in each.groups],
-                each.is_batch, each.trigger, each.iteration, each.fire_time, each.depth, each.priority,
+                each.is_batch, each.trigger, each.iteration, each.fire_time, each.depth, each.priority, each.ordinal,
             )
             for each in sorted((lease.activation for lease in leases), key=lambda it: it.agent)
         ]  # fmt: skip

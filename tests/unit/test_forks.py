@@ -388,16 +388,42 @@ async def test_agents_that_are_declared_later_take_up_what_waits_for_them(
         assert [each.orders for each in await other.store.get_by_type(Parcel)] == [[1, 2]]
 
 
+@pytest.mark.parametrize("at", [None, 1])
 async def test_windows_end_on_the_fork_when_they_would_have_ended(
-    flock: Flock, target: Store, clock: FakeClock
+    flock: Flock, target: Store, clock: FakeClock, at: int | None
 ) -> None:
     warehouse(flock)
     await flock.publish(Order(number=1))
-    await flock.run_until_idle()
-    async with elsewhere(await flock.store.fork(target), clock) as other:
+    if at is not None:
+        await flock.publish(Paid(number=2))
+    async with elsewhere(await flock.store.fork(target, at=at), clock) as other:
         await other.ready()
-        await clock.advance(301)
-        assert {each.reason for each in await other.store.waiting()} == {"batch"}
+        await clock.advance(299)
+        assert sorted(each.reason for each in await other.store.waiting()) == ["batch", "join"]
+        await clock.advance(1)
+        assert [each.reason for each in await other.store.waiting()] == ["batch"]
+
+
+async def test_what_became_due_meanwhile_happens_in_the_order_of_its_time(
+    flock: Flock, target: Store, clock: FakeClock
+) -> None:
+    def build(board: Flock) -> None:
+        @board.agent("pack").consumes(Order, batch=BatchSpec(timeout=60)).max_concurrency(1)
+        async def pack(orders: list[Order]) -> Parcel:
+            return Parcel(orders=[order.number for order in orders])
+
+    build(flock)
+    for number, run in enumerate(("one", "two", "three", "one"), 1):
+        await flock.publish(Order(number=number), correlation_id=run)
+        await clock.advance(50 if number == 1 else 20)
+    await flock.run_until_idle(drain=True)
+    then = FakeClock(clock.now() + 600, autojump=False, seed=1)
+    sequence = (await flock.store.query(Order))[-1].sequence
+    async with elsewhere(await flock.store.fork(target, at=sequence), then, build) as other:
+        await other.ready()
+        await then.advance(1)
+        await other.run_until_idle()
+        assert [each.orders for each in await other.store.get_by_type(Parcel)] == [[1], [2], [3], [4]]
 
 
 async def test_payloads_are_copied_as_they_are_stored_though_nobody_can_read_them(

@@ -125,7 +125,6 @@ class _Image:
             )
         if self._was(ended):
             return found
-        found = found._replace(epoch=epoch + 1)  # so that its next attempt finds what an earlier one has put down
         if not self._now:
             return found._replace(
                 state="ready", attempt=0, deferrals=0, crashes=0, due=None, error=None, ended=None
