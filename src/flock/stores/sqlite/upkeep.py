@@ -13,8 +13,8 @@ from flock.stores.sqlite.files import SCHEMA
 from flock.stores.sqlite.statements import SQL
 from flock.stores.sqlite.steps import Steps
 
-_SOME: Final = 500  # artifacts, or 50 runs, that one step removes
-_RUNS: Final = 50
+_SOME: Final = 500  # artifacts that one step removes
+_RUNS: Final = 50  # runs that one step removes
 
 
 def prune_some(steps: Steps, retention: Retention, since: int) -> tuple[int, Pruned]:
