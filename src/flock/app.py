@@ -317,7 +317,7 @@ class Flock:
         """Keep the board in another store than was declared; raises FlockError once the Flock has started."""
         if self._home.loop is not None:
             raise FlockError(f"Flock {self.name!r} has started: it keeps its store")
-        self._spine.use(_opened(store))
+        self._spine.store = _opened(store)
 
     async def __aenter__(self) -> Self:
         """Start."""

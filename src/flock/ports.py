@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -186,15 +186,6 @@ class Clock(Protocol):
         """Give a number from 0 up to 1."""
 
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def never_waits(commit: F) -> F:
-    """Mark a store's `commit` that never suspends: its callers need no shield against their own cancellation."""
-    setattr(commit, "never_waits", True)  # noqa: B010 - functions have no such attribute for type checkers
-    return commit
-
-
 class Types(Protocol):
     """The payload classes of a program by their stable names."""
 
@@ -223,7 +214,10 @@ class Store(Protocol):
         """Release what is open; calling it twice is fine."""
 
     async def commit(self, commit: ledger.Commit) -> ledger.Committed:
-        """Do one atomic, idempotent step; raises Stale, Backpressure, RunCancelledError, PublishError, StoreError."""
+        """Do one atomic, idempotent step; raises Stale, Backpressure, RunCancelledError, PublishError, StoreError.
+
+        When its caller is cancelled meanwhile, the answer goes to the `unheard` of `attend`, lest its leases are lost.
+        """
 
     async def claim(self, limits: Mapping[str, int], most: int) -> Sequence[ledger.Lease]:
         """Lease ready activations of these agents: highest priority, then oldest; never more than an agent's limit."""
@@ -240,8 +234,8 @@ class Store(Protocol):
     async def cancel(self, *, run: str | None = None, activation: str | None = None) -> ledger.Withdrawn:
         """End a run for good, or one activation: open ones are cancelled, what the run holds in collectors goes."""
 
-    def attend(self, hint: Callable[[], None]) -> None:
-        """Call this on the running loop when other processes have changed something. Hints may be lost or repeated."""
+    def attend(self, hint: Callable[[], None], unheard: Callable[[ledger.Committed], None]) -> None:
+        """Call these on the running loop: `hint` when others have changed something, or perhaps have; see `commit`."""
 
     async def work(self, run: str | None = None) -> int:
         """Count, at no cost, what has to end before a run or the board is idle: open activations and timed batches."""

@@ -48,7 +48,20 @@ class SlowStore(MemoryStore):
         self._after = after
 
     @override
+    def attend(self, hint: Callable[[], None], unheard: Callable[[Committed], None]) -> None:
+        self._unheard = unheard
+        super().attend(hint, unheard)
+
+    @override
     async def commit(self, commit: Commit) -> Committed:
+        task = asyncio.create_task(self._commit(commit))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(lambda task: self._unheard(task.result()))
+            raise
+
+    async def _commit(self, commit: Commit) -> Committed:
         if commit.records and not self._after:
             await self.disk.wait()
         committed = await super().commit(commit)

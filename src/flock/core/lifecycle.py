@@ -15,12 +15,13 @@ from flock.core.publish import Spine
 from flock.core.schedule import Scheduler
 from flock.core.timers import Fire, next_fire
 from flock.model.events import Waiting
-from flock.model.ledger import Commit, Tick, TimerState
+from flock.model.ledger import Commit, Committed, Tick, TimerState
 from flock.model.schedule import Every, ScheduleSpec
 from flock.ports import Clock
 
 logger = logging.getLogger("flock")
 _GATHER = 0.002  # seconds in which hints of other processes are taken together
+_LATER = 0.05  # seconds until leases are taken up that nobody has heard of
 _AGAIN = 1.0  # seconds until a callback that failed is tried again
 
 
@@ -123,7 +124,7 @@ class LifecycleManager:
         self._schedules.disarm()
         self._deadlines.arm(due)
         self._schedules.arm(self._next())
-        self._spine.store.attend(self._hint)
+        self._spine.store.attend(self._hint, self._take_up)
 
     async def shutdown(self) -> None:
         """Stop every loop and wait until they are gone."""
@@ -135,6 +136,14 @@ class LifecycleManager:
         if not self._spine.closed:
             self._hinted = True
             self._deadlines.arm(self._spine.clock.now() + _GATHER)
+
+    def _take_up(self, committed: Committed) -> None:
+        """Hand on what a commit set free whose caller was cancelled; leases later, lest tasks start as a loop ends."""
+        self._scheduler.give_up(committed.leases)
+        committed.leases, committed.due = (), None
+        self._spine.dispatch(committed)
+        clock = self._spine.clock
+        clock.call_at(clock.now() + _LATER, self._hint)
 
     async def _tick(self) -> float | None:
         if self._hinted:

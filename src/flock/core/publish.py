@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from pydantic import BaseModel
@@ -62,20 +61,11 @@ class Spine:
         self.last_sequence = 0
         self.unclaimed = False  # an attempt was given back that nobody has claimed
         self.closed = False
-        self.use(store)
-        self._commits: set[asyncio.Task[Committed]] = set()
+        self.store = store
         self.on_leases: Callable[[Sequence[Lease]], None] = _ignore
         self.on_due: Callable[[float | None], None] = _ignore
         self.on_quiet: Callable[[], None] = signals.quiet.wake
         self.on_published: Callable[[Sequence[Record]], Any] | None = None
-
-    def use(self, store: Store) -> None:
-        """Publish into this store from now on."""
-        self.store = store
-        never_waits = getattr(store.commit, "never_waits", False)
-        self.commit: Callable[[Commit], Awaitable[Committed]] = (
-            self._commit_now if never_waits else self._commit_shielded
-        )
 
     # ---- validate
 
@@ -246,18 +236,11 @@ class Spine:
                 await pause(self.clock, delay)
         return await self.commit(commit)
 
-    async def _commit_now(self, commit: Commit) -> Committed:
-        """Commit and dispatch."""
+    async def commit(self, commit: Commit) -> Committed:
+        """Commit and dispatch; when the caller is cancelled meanwhile, the store tells of what it did (`attend`)."""
         committed = await self.store.commit(commit)
         self.dispatch(committed)
         return committed
-
-    def _commit_shielded(self, commit: Commit) -> Awaitable[Committed]:
-        """Do the same so that a caller who is cancelled meanwhile does not take along what the commit set free."""
-        task = asyncio.get_running_loop().create_task(self._commit_now(commit))
-        self._commits.add(task)
-        task.add_done_callback(self._commits.discard)
-        return asyncio.shield(task)
 
     def dispatch(self, committed: Committed) -> None:
         """Hand on what a step of the store set free: leases, deadlines, news."""
@@ -274,7 +257,7 @@ class Spine:
                 self.signals.changed.wake()
             if self.signals.listened or metering():
                 self._tell_published(records)
-        if committed.quiet:
+        if committed.quiet or committed.repeated:  # the answer that told of quiet may be the one that was lost
             self.on_quiet()
 
     def _tell_published(self, records: Sequence[Record]) -> None:

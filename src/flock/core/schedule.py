@@ -64,12 +64,16 @@ class Scheduler:
         """
         caller = asyncio.current_task()
         if caller is not None and caller.cancelling() and caller in self._tasks.values():
-            self._given_up += leases
-            self._spine.unclaimed = True
+            self.give_up(leases)
             return
         create_task, context = asyncio.get_running_loop().create_task, self._context
         for lease in leases:
             self._tasks[lease] = create_task(self._executor.run(lease), context=context.copy())
+
+    def give_up(self, leases: Sequence[Lease]) -> None:
+        """Keep leases that nobody runs until the next claim."""
+        self._given_up += leases
+        self._spine.unclaimed = True
 
     async def claim(self) -> None:
         """Take up what is ready and not leased."""

@@ -64,12 +64,23 @@ def _fields(given: BaseModel, read: BaseModel) -> _Pairs:
     mine, theirs = given.__dict__, read.__dict__
     extras, others = given.__pydantic_extra__ or {}, read.__pydantic_extra__ or {}
     pairs: list[tuple[object, object, object]] = []
-    if not (_PLAIN.issuperset(map(type, mine.values())) and mine == theirs):
+    doubtful = _doubtful(tuple(mine), tuple(map(type, mine.values())))
+    if not (all(_is_plain_list(mine[name]) for name in doubtful) and mine == theirs):
         for name in type(given).model_fields:
             value, other = mine.get(name, _MISSING), theirs.get(name, _MISSING)
             if type(value) not in _PLAIN or value != other:
                 pairs.append((name, value, other))
     return [*pairs, ("", extras, others)] if extras or others else pairs
+
+
+@functools.lru_cache(maxsize=4096)
+def _doubtful(names: tuple[str, ...], kinds: tuple[type, ...]) -> list[str]:
+    """Give the names of those values that == is not enough for."""
+    return [name for name, kind in zip(names, kinds, strict=True) if kind not in _PLAIN]
+
+
+def _is_plain_list(value: Any) -> bool:  # noqa: ANN401 - see loss_of
+    return type(value) is list and _PLAIN.issuperset(map(type, cast("list[object]", value)))
 
 
 def _entries(given: dict[object, object], read: dict[object, object]) -> _Pairs | None:

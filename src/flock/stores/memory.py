@@ -24,7 +24,7 @@ from flock.model.ledger import (
     TimerState,
     Withdrawn,
 )
-from flock.ports import Clock, Types, never_waits
+from flock.ports import Clock, Types
 from flock.stores.activations import Activations, unopened
 from flock.stores.admission import Admission
 from flock.stores.archive import Archive
@@ -96,13 +96,12 @@ class MemoryStore:
     async def close(self) -> None:
         """Keep everything: the board is there as long as the store object is."""
 
-    def attend(self, hint: Callable[[], None]) -> None:
+    def attend(self, hint: Callable[[], None], unheard: Callable[[Committed], None]) -> None:  # noqa: ARG002 - no commit suspends
         """Tell of what is due when a subscription is declared; nobody else changes this board."""
         self._hint = hint
 
     # ------------------------------------------------------------------ the one step
 
-    @never_waits
     async def commit(self, commit: Commit) -> Committed:
         """Check everything first; what follows can't fail."""
         lease, activations = commit.lease, self._activations

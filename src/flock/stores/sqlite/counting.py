@@ -111,13 +111,14 @@ class Counting:
             run = self._touched[name] = self.look(name)
         return run
 
-    def add(self, names: Iterable[str], now: float) -> None:
-        """Count artifacts, one for each name."""
-        for name in names:
-            run = self.touch(name)
-            run.artifacts += 1
-            run.quiet = now
-            self.board.artifacts += 1
+    def add(self, name: str, now: float) -> int:
+        """Count an artifact; gives its sequence."""
+        run = self._touched.get(name) or self.touch(name)  # before the sequence moves: a run's first says how old it is
+        run.artifacts += 1
+        run.quiet = now
+        self.board.artifacts += 1
+        self.sequence += 1
+        return self.sequence
 
     def remove(self, name: str) -> None:
         """Count an artifact that is gone."""
@@ -127,9 +128,10 @@ class Counting:
     def start(self, names: tuple[str, ...], agent: str) -> int:
         """Count an activation that these runs contributed to; gives which of its agent it is in the first run."""
         self.board.open += 1
-        for name in names:
-            self.touch(name).open += 1
-        ordinals = self.touch(names[0]).ordinals
+        runs = [self.touch(name) for name in names]
+        for run in runs:
+            run.open += 1
+        ordinals = runs[0].ordinals
         ordinals[agent] = ordinal = ordinals.get(agent, 0) + 1
         return ordinal
 

@@ -101,7 +101,7 @@ class _Restoring:
         encoded = stored or encode(snapshot)
         counting.touch(record.run)
         if encoded.payload:
-            counting.add([record.run], record.created)
+            counting.add(record.run, record.created)
         counting.sequence = record.sequence
         if record.type == FAILURE:
             counting.newest_failure = record.sequence

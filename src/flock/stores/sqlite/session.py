@@ -13,7 +13,7 @@ from socket import socket as Socket  # noqa: N812 - a class by a lower-case name
 from typing import Final, TypeVar
 
 from flock.model.errors import StoreError
-from flock.model.ledger import Target
+from flock.model.ledger import Committed, Target
 from flock.ports import Types
 from flock.stores.sqlite.files import connect_reader
 from flock.stores.sqlite.reading import Reading
@@ -43,14 +43,16 @@ class Session:
         self._types = types
         self._targets = targets
         self.workers = workers
+        self.unheard: Callable[[Committed], None] = _ignore
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(_READERS, "flock sqlite reader")
         self._attending: asyncio.AbstractEventLoop | None = None
         self.writer = Writer(path, steps, workers, syncs=syncs)
 
-    def attend(self, hint: Callable[[], None]) -> None:
-        """Call this on the running loop, which may be another one than before."""
+    def attend(self, hint: Callable[[], None], unheard: Callable[[Committed], None]) -> None:
+        """Call these on the running loop, which may be another one than before."""
+        self.unheard = unheard
         loop, socket = asyncio.get_running_loop(), self.workers.presence.socket
         self.workers.on_taken = lambda: _call(loop, hint)
         self._deafen()
@@ -86,6 +88,10 @@ class Session:
             for db in (*self._connections, self._steps.db):
                 db.close()
             self.workers.presence.leave()
+
+
+def _ignore(_: object) -> None:
+    return
 
 
 def _call(loop: asyncio.AbstractEventLoop, hint: Callable[[], None]) -> None:

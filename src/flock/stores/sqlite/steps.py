@@ -159,22 +159,18 @@ class Steps:
 
     def _append(self, stored: Sequence[Record], encoded: Sequence[Encoded], maker: str | None) -> None:
         """Write the records that are new, and give them the next sequences; `maker` is the activation that ends."""
-        counting, rows, parents = self.counting, list[tuple[object, ...]](), list[tuple[str, int]]()
-        runs: list[str] = []
+        now, rows, parents = self._now(), list[tuple[object, ...]](), list[tuple[str, int]]()
         for record, text in zip(stored, encoded, strict=True):
             if record.sequence:
                 continue
-            counting.touch(record.run)  # before the sequence moves: runs are named in the order of their first record
-            runs.append(record.run)
-            counting.sequence = record.sequence = counting.sequence + 1
-            self.records.known[record.sequence] = record
+            record.sequence = sequence = self.counting.add(record.run, now)
+            self.records.known[sequence] = record
             self._numbered.append(record)
             if record.type == FAILURE:
-                counting.newest_failure = record.sequence
+                self.counting.newest_failure = sequence
             rows.append(artifact_row(record, text))
             if maker is None or record.activation_id != maker:
-                parents += [(parent, record.sequence) for parent in record.parents]
-        counting.add(runs, self._now())
+                parents += [(parent, sequence) for parent in record.parents]
         if rows and self.db.executemany(SQL["add_artifact"], rows).rowcount != len(rows):
             raise Collision
         if parents:

@@ -124,7 +124,7 @@ class SQLiteStore:
         try:
             steps = Steps(db, clock, types, self._poison)
             steps.targets = self._targets
-            workers = Workers(self.path, steps, clock.new_id()[:12], self._lease)
+            workers = Workers(self.path, steps, clock.new_id()[-12:], self._lease)
         except BaseException:
             db.close()
             raise
@@ -147,9 +147,9 @@ class SQLiteStore:
         if found is not None:
             await found.close()
 
-    def attend(self, hint: Callable[[], None]) -> None:
-        """Tell of other processes' changes, and of work that was taken over from one that is gone."""
-        self._opened.attend(hint)
+    def attend(self, hint: Callable[[], None], unheard: Callable[[Committed], None]) -> None:
+        """Tell of other processes' changes, of work taken over from one that is gone, and of commits nobody heard."""
+        self._opened.attend(hint, unheard)
 
     @property
     def _opened(self) -> Session:
@@ -166,7 +166,8 @@ class SQLiteStore:
     async def commit(self, commit: Commit) -> Committed:
         """Do one step, durable when this returns."""
         encoded = [encode(record.snapshot) for record in commit.records]
-        return await self._writer.do(lambda steps: steps.commit(commit, encoded))
+        opened, ends = self._opened, commit.settle is not None
+        return await opened.writer.do(lambda steps: steps.commit(commit, encoded), first=ends, unheard=opened.unheard)
 
     async def claim(self, limits: Mapping[str, int], most: int) -> Sequence[Lease]:
         """Lease what is ready."""

@@ -33,6 +33,8 @@ class Job:
     act: Callable[[Steps], Any]
     future: asyncio.Future[Any] | None = None
     alone: bool = False  # outside a transaction
+    first: bool = False  # of those in its transaction: it makes room for others
+    unheard: Callable[[Any], None] | None = None  # gets the answer when who waited for it was cancelled
     answer: Any = None
     error: BaseException | None = None
 
@@ -41,7 +43,7 @@ class Writer:
     """Runs jobs in the order in which they come, and lets a process give signs of life in between.
 
     Where each transaction waits for the disk (`syncs`), a thread does them. Where none does, a step costs less than a
-    hop to a thread: what comes up within two turns of the event loop is done there, as one transaction; the thread
+    hop to a thread: what comes up within a turn of the event loop is done there, as one transaction; the thread
     takes over while another process writes, and copies the log into the file.
     """
 
@@ -63,19 +65,34 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="flock sqlite writer", daemon=True)
         self._thread.start()
 
-    async def do(self, act: Callable[[Steps], T], *, alone: bool = False) -> T:
-        """Have a step done and give its answer when it is durable; raises what it raised, or StoreError."""
+    async def do(
+        self,
+        act: Callable[[Steps], T],
+        *,
+        alone: bool = False,
+        first: bool = False,
+        unheard: Callable[[T], None] | None = None,
+    ) -> T:
+        """Have a step done and give its answer when it is durable; raises what it raised, or StoreError.
+
+        A step that was asked for is done, also when the wait for it is cancelled; `unheard` then gets the answer.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
+        job = Job(act, future, alone, first, unheard)
         if self._syncs or alone:
-            self._hand_over([*self._taken(), Job(act, future, alone)])
+            self._hand_over([*self._taken(), job])
         else:
-            self._here.append(Job(act, future))
+            self._here.append(job)
             if self._turn is not loop:
                 self._turn = loop
-                # In two turns: what a publisher goes on with and what it has set off meet in one transaction.
-                loop.call_soon(loop.call_soon, self._run_here)
-        return await future
+                loop.call_soon(self._run_here)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not future.cancelled():  # the answer was there already
+                _tell_unheard(job, loop)
+            raise
 
     def post(self, act: Callable[[Steps], object]) -> None:
         """Have a step done before the next one."""
@@ -100,6 +117,7 @@ class Writer:
         jobs = self._taken()
         if not jobs:
             return
+        jobs.sort(key=_comes_later)
         if self._handed != self._finished or not self._lock.acquire(blocking=False):
             self._hand_over(jobs)
             return
@@ -189,7 +207,7 @@ class Writer:
         return group
 
     def _run(self, jobs: list[Job]) -> None:
-        together = [job for job in jobs if not job.alone]
+        together = sorted([job for job in jobs if not job.alone], key=_comes_later)
         if together:
             with self._lock:
                 self._transact(together)
@@ -299,6 +317,10 @@ class Writer:
             return
 
 
+def _comes_later(job: Job) -> bool:
+    return not job.first
+
+
 def _deliver(jobs: list[Job]) -> None:
     """Hand the answers over: at once on the loop that waits for them, in one call on any other."""
     here = asyncio._get_running_loop()  # noqa: SLF001 - the one that says None in a thread
@@ -315,12 +337,19 @@ def _deliver(jobs: list[Job]) -> None:
 
 def _resolve(jobs: list[Job]) -> None:
     for job in jobs:
-        if job.future is None or job.future.done():
+        if job.future is None:
             continue
-        if job.error is None:
+        if job.future.done():
+            _tell_unheard(job, job.future.get_loop())
+        elif job.error is None:
             job.future.set_result(job.answer)
         else:
             job.future.set_exception(job.error)
+
+
+def _tell_unheard(job: Job, loop: asyncio.AbstractEventLoop) -> None:
+    if job.unheard is not None and job.error is None:
+        loop.call_soon(job.unheard, job.answer)
 
 
 def _explained(error: Exception) -> Exception:

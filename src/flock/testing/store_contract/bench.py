@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+import types
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,6 +20,12 @@ from flock.testing.clock import FakeClock
 
 RUN = "run"
 MANY = 1_000
+
+
+@types.coroutine
+def turn() -> Generator[None]:
+    """Let the loop turn once."""
+    yield
 
 
 class Note(BaseModel):

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from flock.model.errors import Backpressure, PublishError, Stale
-from flock.model.ledger import Commit, Direct, Offer, Settle, State, Tick
+from flock.model.ledger import Commit, Committed, Direct, Offer, Settle, State, Tick
 from flock.model.visibility import PrivateVisibility
-from flock.testing.store_contract.bench import RUN, Bench, Note, ids, inputs
+from flock.testing.store_contract.bench import MANY, RUN, Bench, Note, ids, inputs, turn
 
 
 async def artifacts_get_sequences_in_the_order_given(bench: Bench) -> None:
@@ -55,6 +57,26 @@ async def a_repeat_beside_a_new_artifact_adds_only_the_new_one(bench: Bench) -> 
     both = await bench.put(agent, "b", "a")
     assert [(record.id, record.sequence) for record in both.records] == [("b", 2), ("a", 1)]
     assert await bench.fired("agent") == [["a"], ["b"]]
+
+
+async def the_answer_of_a_commit_whose_caller_is_cancelled_is_told(bench: Bench) -> None:
+    told: list[Committed] = []
+    bench.store.attend(lambda: None, told.append)
+    agent, ran = bench.target("agent"), list[str]()
+    for turns in range(8):
+        record = bench.note(str(turns))
+        commit = Commit(records=[record], offers=[Offer(agent, record)], limits={"agent": MANY})
+        caller = asyncio.create_task(bench.store.commit(commit))
+        for _ in range(turns):
+            await turn()
+        caller.cancel()
+        await asyncio.wait({caller})
+        heard = [] if caller.cancelled() else [caller.result()]
+        await bench.commit(more=[bench.note(f"after {turns}")])  # what was asked for before is done now
+        await turn()
+        ran += [name for answer in (*heard, *told) for lease in answer.leases for name in inputs(lease)]
+        told.clear()
+    assert ran == [id for id in await bench.board() if not id.startswith("after")]
 
 
 async def other_content_under_a_known_id_is_refused_and_changes_nothing(bench: Bench) -> None:
