@@ -20,7 +20,7 @@ from flock.model.collect import Batch, Gather, Hold, Stage
 from flock.model.conditions import When
 from flock.model.ledger import Offer, Target
 from flock.stores.collecting import Changes
-from flock.stores.collectors import Collector
+from flock.stores.memory.collectors import Collector
 
 KEYS = ("", "k1", "k2")
 WITHIN, LAST, SIZE, TIMEOUT = 10.0, 4, 3, 7.0

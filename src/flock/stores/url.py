@@ -11,7 +11,7 @@ from flock.model.errors import ConfigurationError
 from flock.ports import Store
 
 # A scheme's module is imported when a URL first names it: a board in memory needs no database.
-_SCHEMES: Final = {"memory": "flock.stores.memory", "sqlite": "flock.stores.sqlite.store"}
+_SCHEMES: Final = {"memory": "flock.stores.memory.store", "sqlite": "flock.stores.sqlite.store"}
 
 
 class _Module(Protocol):

@@ -17,10 +17,8 @@ from flock.model.ledger import (
     Target,
     Tick,
     Trigger,
-    depth_after,
 )
-from flock.stores.archive import STATES
-from flock.stores.queues import urgency
+from flock.stores.activating import STATES, begin, urgency, urgency_of
 from flock.stores.sqlite.counting import Counting
 from flock.stores.sqlite.records import Records, Row, activation_row, find_row
 from flock.stores.sqlite.statements import SQL
@@ -86,24 +84,11 @@ class Activations:
         trigger: Trigger = "artifact",
     ) -> Activation:
         """Make an activation ready, in the run of its newest input unless another is given."""
-        run = max(inputs, key=_sequence).run if run is None else run
-        runs = tuple(dict.fromkeys((run, *[record.run for record in inputs])))
         self._last = number = self._last + 1
-        activation = Activation(
-            id=id or f"{self._mark}-{number:x}",
-            agent=target.agent,
-            subscription=target.subscription,
-            inputs=inputs,
-            run=run,
-            runs=runs,
-            priority=target.priority,
-            order=number,
-            trigger=trigger,
-            groups=groups,
-            is_batch=bool(groups),
-            ordinal=self._counting.start(runs, target.agent),
-            depth=depth_after(inputs),
-        )
+        activation = begin(
+            id or f"{self._mark}-{number:x}", number, target, inputs, groups,
+            run=run, trigger=trigger, count=self._counting.start,
+        )  # fmt: skip
         self._fresh.append(activation)
         self._made[number] = self._counting.at
         if id is not None:
@@ -232,7 +217,7 @@ class Activations:
         for agent in self._freed:
             leases += self._lease(self._ready(agent, limits.get(agent, 0)))
         self._freed.clear()
-        leases.sort(key=_urgency_of)
+        leases.sort(key=urgency_of)
         return leases
 
     def claim(self, limits: Mapping[str, int], most: int) -> list[Lease]:
@@ -332,13 +317,5 @@ class Activations:
         return bool(answer)
 
 
-def _sequence(record: Record) -> int:
-    return record.sequence
-
-
 def _urgency_of_ready(ready: _Ready) -> tuple[int, int]:
     return urgency(ready[0])
-
-
-def _urgency_of(lease: Lease) -> tuple[int, int]:
-    return urgency(lease.activation)

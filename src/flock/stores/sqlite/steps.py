@@ -10,7 +10,7 @@ from flock.model.errors import Backpressure, PublishError, RunCancelledError, St
 from flock.model.evaluation import FAILURE
 from flock.model.ledger import Commit, Committed, Expired, Lease, Offer, Target, Withdrawn
 from flock.ports import Clock, Types
-from flock.stores.admission import LEFT_BY
+from flock.stores.activating import LEFT_BY
 from flock.stores.codec import Encoded
 from flock.stores.collecting import Changes
 from flock.stores.sqlite.activations import Activations

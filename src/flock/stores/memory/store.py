@@ -25,16 +25,16 @@ from flock.model.ledger import (
     Withdrawn,
 )
 from flock.ports import Clock, Types
-from flock.stores.activations import Activations, unopened
-from flock.stores.admission import Admission
-from flock.stores.archive import Archive
 from flock.stores.collecting import Changes
-from flock.stores.collectors import Collector, Collectors
-from flock.stores.log import Log
-from flock.stores.replays import Replays
-from flock.stores.restoring import Restoring, readable
-from flock.stores.runs import Runs
-from flock.stores.timeline import Timeline
+from flock.stores.memory.activations import Activations, unopened
+from flock.stores.memory.admission import Admission
+from flock.stores.memory.archive import Archive
+from flock.stores.memory.collectors import Collector, Collectors
+from flock.stores.memory.log import Log
+from flock.stores.memory.replays import Replays
+from flock.stores.memory.restoring import Restoring, readable
+from flock.stores.memory.runs import Runs
+from flock.stores.memory.timeline import Timeline
 
 OPTIONS = ("keep_runs",)
 

@@ -6,19 +6,11 @@ from collections.abc import Sequence
 
 from flock.model.artifact import Record
 from flock.model.errors import Backpressure, PublishError, RunCancelledError, Stale
-from flock.model.ledger import Commit, Committed, Lease, Outcome, State
-from flock.stores.activations import Activations
-from flock.stores.log import Log
-from flock.stores.runs import Runs
-
-LEFT_BY: dict[Outcome, Sequence[State]] = {
-    "done": (State.DONE,),
-    "failed": (State.FAILED,),
-    "cancelled": (State.CANCELLED,),
-    "skipped": (State.CANCELLED,),
-    "retry": (State.DELAYED, State.READY),
-    "defer": (State.DELAYED, State.READY),
-}
+from flock.model.ledger import Commit, Committed, Lease
+from flock.stores.activating import LEFT_BY
+from flock.stores.memory.activations import Activations
+from flock.stores.memory.log import Log
+from flock.stores.memory.runs import Runs
 
 
 class Admission:

@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from flock.model.ledger import Activation, Lease, State
-
-Urgency = tuple[int, int]
+from flock.stores.activating import urgency, urgency_of
 
 
 class Queue:
@@ -21,7 +20,7 @@ class Queue:
         self.running = 0
         self.waiting = 0
         self._line: deque[Activation] = deque()  # those that came in order, which nearly all do
-        self._others: list[tuple[Urgency, Activation]] = []  # a heap of the rest
+        self._others: list[tuple[tuple[int, int], Activation]] = []  # a heap of the rest
 
     def put(self, activation: Activation) -> None:
         """Let a ready activation wait."""
@@ -88,7 +87,7 @@ class Queues:
             for agent in self._freed:
                 leases += self._by_agent[agent].lease_up_to(limits.get(agent, 0))
             self._freed.clear()
-            leases.sort(key=_urgency_of)
+            leases.sort(key=urgency_of)
         return leases
 
     def _admit(self, limits: Mapping[str, int], leases: list[Lease]) -> None:
@@ -112,14 +111,5 @@ class Queues:
         """Lease what is ready of these agents, the most urgent first."""
         queues = ((self._by_agent.get(agent), limit) for agent, limit in limits.items())
         leases = [lease for queue, limit in queues if queue is not None for lease in queue.lease_up_to(limit)]
-        leases.sort(key=_urgency_of)
+        leases.sort(key=urgency_of)
         return leases
-
-
-def urgency(activation: Activation) -> Urgency:
-    """Sort by priority, then by age."""
-    return -activation.priority, activation.order
-
-
-def _urgency_of(lease: Lease) -> Urgency:
-    return urgency(lease.activation)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from flock.model.ledger import Offer
-from flock.stores.activations import Activations
-from flock.stores.collectors import Collectors
-from flock.stores.runs import Runs
-from flock.stores.timeline import Timeline
+from flock.stores.memory.activations import Activations
+from flock.stores.memory.collectors import Collectors
+from flock.stores.memory.runs import Runs
+from flock.stores.memory.timeline import Timeline
 
 
 class Replays:

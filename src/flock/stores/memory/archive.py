@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from flock.model.ledger import Activation, Consumption, Outcome, State
-from flock.stores.log import Log
+from flock.model.ledger import Activation, Consumption, Outcome
+from flock.stores.activating import STATES
+from flock.stores.memory.log import Log
 
 # Agent, subscription, run, outcome, attempt, error and the ids of the inputs: the garbage collector does not visit a
 # tuple of plain values.
 _Row = tuple[str | int | None, ...]
 _RUN, _OUTCOME, _INPUTS = 2, 3, 6
-
-STATES: Mapping[str, State] = {
-    "done": State.DONE,
-    "failed": State.FAILED,
-    "cancelled": State.CANCELLED,
-    "skipped": State.CANCELLED,
-}
 
 
 class Archive:

@@ -20,12 +20,12 @@ from flock.model.ledger import (
     Tick,
     TimerState,
     Trigger,
-    depth_after,
 )
-from flock.stores.archive import STATES, Archive
-from flock.stores.queues import Queues
-from flock.stores.runs import Runs
-from flock.stores.timeline import Timeline
+from flock.stores.activating import STATES, begin
+from flock.stores.memory.archive import Archive
+from flock.stores.memory.queues import Queues
+from flock.stores.memory.runs import Runs
+from flock.stores.memory.timeline import Timeline
 
 _REASONS: Mapping[State, WaitReason] = {State.READY: "ready", State.RUNNING: "running", State.DELAYED: "retry"}
 
@@ -62,32 +62,11 @@ class Activations:
         trigger: Trigger = "artifact",
     ) -> Activation:
         """Make an activation ready, in the run of its newest input unless another is given."""
-        if run is None and len(inputs) == 1:
-            (first,) = inputs
-            run = first.run
-            runs: tuple[str, ...] = (run,)
-            depth = first.depth + 1
-        else:
-            run = max(inputs, key=_sequence).run if run is None else run
-            runs = tuple(dict.fromkeys((run, *[record.run for record in inputs])))
-            depth = depth_after(inputs)
-        agent = target.agent
         id = id or self.new_id()
-        activation = self.open[id] = Activation(
-            id,
-            agent,
-            target.subscription,
-            inputs,
-            run,
-            runs,
-            target.priority,
-            next(self._order),
-            trigger,
-            groups,
-            bool(groups),
-            self._runs.start(runs, agent),
-            depth,
-        )
+        activation = self.open[id] = begin(
+            id, next(self._order), target, inputs, groups,
+            run=run, trigger=trigger, count=self._runs.start,
+        )  # fmt: skip
         self.queues.fresh.append(activation)
         return activation
 
@@ -217,7 +196,3 @@ class Activations:
                 detail=each.id,
                 subscription=each.subscription,
             )
-
-
-def _sequence(record: Record) -> int:
-    return record.sequence

@@ -14,7 +14,7 @@ from flock.model.events import Waiting
 from flock.model.image import CollectorImage
 from flock.model.ledger import BOARD, Offer, Target
 from flock.stores.collecting import AnyRow, Changes, Collecting, Row, count, describe, records_of, runs_of
-from flock.stores.unclaimed import Unclaimed
+from flock.stores.memory.unclaimed import Unclaimed
 
 
 class ListRow(Row[list[Arrival]]):

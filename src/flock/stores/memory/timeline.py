@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from flock.model.artifact import Record
 from flock.model.events import Waiting
 from flock.model.ledger import Activation, Offer, Target
-from flock.stores.collectors import Collector
+from flock.stores.memory.collectors import Collector
 
 Entry = Activation | Offer | Collector
 

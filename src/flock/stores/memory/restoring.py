@@ -22,13 +22,13 @@ from flock.model.image import (
 from flock.model.ledger import Activation, Offer, Outcome, State, Target, TimerState
 from flock.model.payload import Unreadable
 from flock.ports import Types
-from flock.stores.activations import Activations
 from flock.stores.codec import decode, obstacle
-from flock.stores.collectors import Collectors
-from flock.stores.log import Log
-from flock.stores.runs import Runs
-from flock.stores.timeline import Timeline
-from flock.stores.unclaimed import Item, Unclaimed
+from flock.stores.memory.activations import Activations
+from flock.stores.memory.collectors import Collectors
+from flock.stores.memory.log import Log
+from flock.stores.memory.runs import Runs
+from flock.stores.memory.timeline import Timeline
+from flock.stores.memory.unclaimed import Item, Unclaimed
 
 
 def readable(page: Iterable[Piece], types: Types) -> list[Piece]:

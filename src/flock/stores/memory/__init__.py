@@ -1,0 +1,3 @@
+"""A board in memory."""
+
+from flock.stores.memory.store import MemoryStore as MemoryStore
