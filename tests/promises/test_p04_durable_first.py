@@ -1,12 +1,13 @@
 """P4: the caller's await returns when the commit is durable, nothing runs before, and an id makes it idempotent."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 from typing_extensions import override
 
 from flock import (
@@ -37,6 +38,16 @@ class Payment(BaseModel):
 
 class Parcel(BaseModel):
     item: str
+
+
+class Reading(BaseModel):
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+    value: float = math.nan
+    _looked_at: int = PrivateAttr(0)
+
+    def look(self) -> Self:
+        self._looked_at += 1
+        return self
 
 
 class SlowStore(MemoryStore):
@@ -362,6 +373,16 @@ async def test_p04_one_id_twice_in_publish_many_is_one_artifact(flock: Flock) ->
     await flock.run_until_idle()
     assert one == two
     assert ran == [Order()]
+    assert len(await flock.store.list()) == 1
+
+
+async def test_p04_private_attributes_and_what_does_not_equal_itself_make_no_other_content(flock: Flock) -> None:
+    reading = Reading()
+    first = await flock.publish(reading.look(), id="r")
+    assert (await flock.publish(reading.look(), id="r")).sequence == first.sequence
+    assert (await flock.publish(Reading(), id="r")).sequence == first.sequence
+    with pytest.raises(PublishError, match="other content"):
+        await flock.publish(Reading(value=1.0), id="r")
     assert len(await flock.store.list()) == 1
 
 

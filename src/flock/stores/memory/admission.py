@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flock.model.artifact import Record
-from flock.model.errors import Backpressure, PublishError, RunCancelledError, Stale
+from flock.model.errors import Backpressure, RunCancelledError, Stale
 from flock.model.ledger import Commit, Committed, Lease
 from flock.stores.activating import LEFT_BY
 from flock.stores.memory.activations import Activations
 from flock.stores.memory.log import Log
 from flock.stores.memory.runs import Runs
+from flock.stores.repeats import check_repeat
 
 
 class Admission:
@@ -38,9 +39,8 @@ class Admission:
         first: dict[str, Record] = {}
         for record in records:
             older = self._log.get(record.id) or first.setdefault(record.id, record)
-            if older is not record and not older.same_content(record):
-                message = f"an artifact with id {record.id!r} is on the board with other content"
-                raise PublishError(message)
+            if older is not record:
+                check_repeat(record, older)
         return [self._stored(record, lease, first.get(record.id, record)) for record in records]
 
     def repeated(self, lease: Lease, commit: Commit) -> Committed:

@@ -6,13 +6,14 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from flock.model.artifact import Record
-from flock.model.errors import Backpressure, PublishError, RunCancelledError, Stale
+from flock.model.errors import Backpressure, RunCancelledError, Stale
 from flock.model.evaluation import FAILURE
 from flock.model.ledger import Commit, Committed, Expired, Lease, Offer, Target, Withdrawn
 from flock.ports import Clock, Types
 from flock.stores.activating import LEFT_BY
 from flock.stores.codec import Encoded
 from flock.stores.collecting import Changes
+from flock.stores.repeats import check_repeat
 from flock.stores.sqlite.activations import Activations
 from flock.stores.sqlite.collectors import Shelves
 from flock.stores.sqlite.counting import Counting
@@ -119,8 +120,8 @@ class Steps:
         stored: list[Record] = []
         for record in records:
             older = olders.get(record.id) or first[record.id]
-            if older is not record and not older.same_content(record):
-                raise PublishError(f"an artifact with id {record.id!r} is on the board with other content")
+            if older is not record:
+                check_repeat(record, older)
             in_slot = self._in_slot(lease, record) if again and older is record else None
             stored.append(in_slot or older)
         return stored
