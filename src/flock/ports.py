@@ -268,7 +268,7 @@ class Store(Protocol):
         """Say where each agent's schedule stands."""
 
     async def runs(self) -> Sequence[str]:
-        """Name the runs that the board knows, oldest first."""
+        """Name the runs that the board has artifacts of, in the order of the first of each."""
 
     async def unserved(self) -> Sequence[str]:
         """Name the agents that something waits for and that no process has; that is nobody's work now."""

@@ -268,6 +268,19 @@ async def test_what_was_let_go_says_how_if_the_store_keeps_that(flock: Flock, cl
         assert (expired.verdict, withdrawn.verdict) == ("gone", "gone")
 
 
+async def test_a_pair_that_waits_in_a_batch_has_not_been_consumed(flock: Flock, *, keeps: bool) -> None:
+    join = JoinSpec(by=lambda it: it.number, within=timedelta(hours=1))
+    flock.agent("pairs").consumes(Order, Paid, join=join, batch=BatchSpec(size=2), scope="board").calls(ignore)
+    orders = [await flock.publish(Order(number=number), correlation_id=str(number)) for number in range(3)]
+    for number in range(3):
+        await flock.publish(Paid(number=number), correlation_id=str(number))
+    await flock.run_until_idle()
+    assert [(await answer(flock, each, "pairs")).verdict for each in orders] == ["consumed", "consumed", "waiting"]
+    await flock.cancel("2")
+    last = "withdrawn" if keeps else "gone"
+    assert [(await answer(flock, each, "pairs")).verdict for each in orders] == ["consumed", "consumed", last]
+
+
 async def test_what_was_there_before_the_agent_was_missed_unless_it_is_replayed(flock: Flock) -> None:
     order = await flock.publish(Order())
     flock.agent("late").consumes(Order).calls(ignore)

@@ -140,8 +140,9 @@ class Commit:
     """One atomic step. Sent again after a lost answer it changes nothing and gets the same answer.
 
     Its identity is its content: artifact ids, (activation, slot) of outputs, (activation, epoch) of a settlement.
-    A lease without a settlement is a fenced partial commit. `limits` names the agents whose activations the caller
-    can start at once and how many of each may run; `max_pending` refuses the commit with Backpressure.
+    Offers come in the order of their records. A lease without a settlement is a fenced partial commit. `limits` names
+    the agents whose activations the caller can start at once and how many of each may run; `max_pending` refuses the
+    commit with Backpressure.
     """
 
     records: Sequence[Record] = ()

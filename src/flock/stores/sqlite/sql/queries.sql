@@ -23,7 +23,8 @@ ON CONFLICT (name) DO UPDATE SET artifacts = excluded.artifacts, open = excluded
 SELECT EXISTS (SELECT 1 FROM counts WHERE withdrawn IS NOT NULL)
 
 -- name: run_names
-SELECT name FROM counts WHERE name <> '' AND artifacts > 0 ORDER BY first
+SELECT name FROM counts WHERE name <> '' AND artifacts > 0
+ORDER BY (SELECT min(sequence) FROM artifact WHERE run = name)
 
 -- name: add_artifact
 INSERT OR IGNORE INTO artifact (sequence, id, run, type, version, payload, created, produced_by, partition_key, tags, visibility,
@@ -352,10 +353,19 @@ SELECT subscription, agent, state, at FROM (
     WHERE number IN (SELECT activation FROM input WHERE artifact = :artifact)
     UNION ALL
     SELECT collector.subscription, collector.agent,
-        CASE held.why WHEN 'collected' THEN 'consumed' WHEN 'expired' THEN 'expired' WHEN 'withdrawn' THEN 'withdrawn'
+        CASE last.why WHEN 'collected' THEN 'consumed' WHEN 'expired' THEN 'expired' WHEN 'withdrawn' THEN 'withdrawn'
             ELSE 'waiting' END,
-        coalesce(held.left_at, held.arrived)
-    FROM held JOIN collector ON collector.number = held.collector WHERE held.artifact = :artifact AND held.slot >= 0
+        coalesce(last.left_at, last.arrived)
+    FROM held AS came JOIN collector ON collector.number = came.collector
+    -- What has left a stage and is no activation's input is at a later stage, as a part of what came there.
+    JOIN held AS last ON last.number = CASE WHEN came.why = 'collected' AND NOT EXISTS (
+            SELECT 1 FROM input JOIN activation ON activation.number = input.activation
+            WHERE input.artifact = :artifact AND activation.subscription = collector.subscription)
+        THEN coalesce((SELECT max(later.number) FROM held AS later WHERE later.collector = came.collector
+            AND later.artifact IS NULL AND later.slot >= 0
+            AND EXISTS (SELECT 1 FROM json_tree(later.parts) WHERE atom = :artifact)), came.number)
+        ELSE came.number END
+    WHERE came.artifact = :artifact AND came.slot >= 0
     UNION ALL
     SELECT subscription, agent, CASE WHEN gone IS NULL THEN 'delayed' ELSE 'withdrawn' END, due FROM delayed
     WHERE artifact = :artifact AND (gone IS NULL OR why = 'withdrawn')
