@@ -1,7 +1,7 @@
 """Payloads and visibilities as text, for stores that keep.
 
-A payload is kept as the JSON that pydantic writes. What is written is read again at once, and compared: validators
-therefore run once more when a payload is published, and whenever it is read.
+A payload is kept as the JSON that pydantic writes. What is written is read again at once, and compared, unless its
+class is as plain as JSON. So validators run once more when a payload is published, and whenever it is read.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from flock.model.payload import Unreadable, declaration
 from flock.model.visibility import PUBLIC, Visibility, from_plain, to_plain
 from flock.ports import Types
 from flock.stores.losses import FOR_BYTES, advice, loss_at, loss_of
+from flock.stores.plain import is_kept
 
 # From pydantic 2.11 on, a class whose aliases differ for reading and writing can be kept by its fields' names.
 _NAMES_TOO: Final[dict[str, Any]] = (
@@ -96,6 +97,8 @@ def _write(snapshot: BaseModel, *, by_alias: bool) -> str:
     except Exception as error:
         hint = f". {FOR_BYTES}" if "invalid utf-8 sequence" in str(error) else ""
         raise PublishError(f"{cls.__name__} can't be kept: {error}{hint}") from error
+    if is_kept(snapshot, text):
+        return text
     try:
         loss = loss_of(snapshot, cls.__pydantic_validator__.validate_json(text, **_NAMES_TOO))
     except ValidationError as error:
