@@ -214,10 +214,7 @@ class Store(Protocol):
         """Release what is open; calling it twice is fine."""
 
     async def commit(self, commit: ledger.Commit) -> ledger.Committed:
-        """Do one atomic, idempotent step; raises Stale, Backpressure, RunCancelledError, PublishError, StoreError.
-
-        When its caller is cancelled meanwhile, the answer goes to the `unheard` of `attend`, lest its leases are lost.
-        """
+        """Do one atomic, idempotent step; raises Stale, Backpressure, RunCancelledError, PublishError, StoreError."""
 
     async def claim(self, limits: Mapping[str, int], most: int) -> Sequence[ledger.Lease]:
         """Lease ready activations of these agents: highest priority, then oldest; never more than an agent's limit."""
@@ -235,7 +232,10 @@ class Store(Protocol):
         """End a run for good, or one activation: open ones are cancelled, what the run holds in collectors goes."""
 
     def attend(self, hint: Callable[[], None], unheard: Callable[[ledger.Committed], None]) -> None:
-        """Call these on the running loop: `hint` when others have changed something, or perhaps have; see `commit`."""
+        """Call `hint` on the running loop when others have changed something, or perhaps have.
+
+        `unheard` gets what a step did whose caller was cancelled meanwhile: nobody else knows of the leases in it.
+        """
 
     async def work(self, run: str | None = None) -> int:
         """Count, at no cost, what has to end before a run or the board is idle: open activations and timed batches."""

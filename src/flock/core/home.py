@@ -57,7 +57,7 @@ class Home:
         self.waiter = Waiter(spine, self.scheduler, self.lifecycle)
         self.caller = Caller(spine, self.scheduler, self.waiter)
         self.registrar = Registrar(spine, self.scheduler, self.lifecycle, engines)
-        self._gate: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._adopting: asyncio.Task[None] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.missing: Sequence[str] = ()  # agents for which something waited at the start, and that nobody had
         if components.components:
@@ -73,11 +73,10 @@ class Home:
         if closed and not (publishing and acting(self.spine) is not None):
             raise ClosedError(f"Flock {self.spine.default_run!r} is closed")
         if self.loop is not loop:
-            if self._gate is None or self._gate[0] is not loop:
-                self._gate = (loop, asyncio.Lock())
-            async with self._gate[1]:
-                if self.loop is not loop:
-                    await self._adopt(loop)
+            adopting = self._adopting
+            if adopting is None or adopting.done() or adopting.get_loop() is not loop:
+                adopting = self._adopting = loop.create_task(self._adopt(loop))
+            await asyncio.shield(adopting)  # whoever asked for it may be cancelled meanwhile
         if self.registrar.waits:
             await self.registrar.enlist()
         if self.spine.unclaimed and not closed:

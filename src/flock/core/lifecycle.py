@@ -90,6 +90,7 @@ class LifecycleManager:
         self._hinted = False
         self.skipped = 0
         spine.on_due = self._deadlines.arm
+        spine.on_unclaimed = lambda: self._look_after(_LATER)
 
     async def start_batch_timeout_checker(self) -> None:
         """Watch batch timeouts; they are watched anyway as soon as one is armed. Calling it twice is fine."""
@@ -122,6 +123,7 @@ class LifecycleManager:
         """Work on the running loop: forget the tasks of one that is gone, arm what is due, and follow others' hints."""
         self._deadlines.disarm()
         self._schedules.disarm()
+        self._hinted = False
         self._deadlines.arm(due)
         self._schedules.arm(self._next())
         self._spine.store.attend(self._hint, self._take_up)
@@ -133,21 +135,27 @@ class LifecycleManager:
 
     def _hint(self) -> None:
         """Look soon at what other processes have done; what comes until then is seen with it."""
-        if not self._spine.closed:
+        if not self._hinted:
             self._hinted = True
-            self._deadlines.arm(self._spine.clock.now() + _GATHER)
+            self._look_after(_GATHER)
 
     def _take_up(self, committed: Committed) -> None:
-        """Hand on what a commit set free whose caller was cancelled; leases later, lest tasks start as a loop ends."""
+        """Hand on what a step set free whose caller was cancelled; leases later, lest tasks start as a loop ends."""
         self._scheduler.give_up(committed.leases)
         committed.leases, committed.due = (), None
         self._spine.dispatch(committed)
-        clock = self._spine.clock
-        clock.call_at(clock.now() + _LATER, self._hint)
+
+    def _look_after(self, seconds: float) -> None:
+        _ = self._spine.clock.call_at(self._spine.clock.now() + seconds, self._look)
+
+    def _look(self) -> None:
+        """Claim what is ready, and see what is due."""
+        self._hinted, self._spine.unclaimed = False, True
+        if not self._spine.closed:
+            self._deadlines.arm(self._spine.clock.now())
 
     async def _tick(self) -> float | None:
-        if self._hinted:
-            self._hinted = False
+        if self._spine.unclaimed:
             await self._scheduler.claim()
             for channel in (self._spine.signals.quiet, self._spine.signals.room):
                 channel.wake()

@@ -59,12 +59,13 @@ class Spine:
         self.default_run = default_run
         self.max_pending = max_pending
         self.last_sequence = 0
-        self.unclaimed = False  # an attempt was given back that nobody has claimed
+        self.unclaimed = False  # something is ready that nobody has claimed
         self.closed = False
         self.store = store
         self.on_leases: Callable[[Sequence[Lease]], None] = _ignore
         self.on_due: Callable[[float | None], None] = _ignore
         self.on_quiet: Callable[[], None] = signals.quiet.wake
+        self.on_unclaimed: Callable[[], None] = _ignore
         self.on_published: Callable[[Sequence[Record]], Any] | None = None
 
     # ---- validate
@@ -242,6 +243,11 @@ class Spine:
         self.dispatch(committed)
         return committed
 
+    def leave(self) -> None:
+        """Leave what is ready to the next use, or to the lifecycle a little later, unless the loop is ending."""
+        self.unclaimed = True
+        self.on_unclaimed()
+
     def dispatch(self, committed: Committed) -> None:
         """Hand on what a step of the store set free: leases, deadlines, news."""
         if committed.leases:
@@ -307,5 +313,5 @@ def _check_envelope(words: Iterable[tuple[str, object]], visibility: object) -> 
         raise PublishError(f"visibility= takes a Visibility, not {visibility!r}")
 
 
-def _ignore(_: object) -> None:
+def _ignore(*_: object) -> None:
     return

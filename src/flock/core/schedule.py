@@ -17,7 +17,7 @@ from flock.core.publish import Spine
 from flock.core.settle import Settler
 from flock.model.artifact import Artifact, Record
 from flock.model.errors import ClosedError, FlockError, VisibilityError
-from flock.model.ledger import Direct, Lease
+from flock.model.ledger import Direct, Lease, Withdrawn
 
 _MOST = 1_000  # leases asked for at once
 _LAST_PATIENCE = 1.0  # seconds that cancelled tasks have for their clean-up at shutdown
@@ -73,7 +73,7 @@ class Scheduler:
     def give_up(self, leases: Sequence[Lease]) -> None:
         """Keep leases that nobody runs until the next claim."""
         self._given_up += leases
-        self._spine.unclaimed = True
+        self._spine.leave()
 
     async def claim(self) -> None:
         """Take up what is ready and not leased."""
@@ -88,8 +88,7 @@ class Scheduler:
                 if len(leases) < _MOST:
                     return
         except BaseException:
-            self._given_up += given_up
-            self._spine.unclaimed = True  # the next use tries again
+            self.give_up(given_up)
             raise
 
     # ---- direct activations
@@ -127,11 +126,7 @@ class Scheduler:
             await self._spine.publish(fresh, without=agent.name, direct=direct)
             return await future
         except asyncio.CancelledError:
-            withdrawn = await self._spine.store.cancel(activation=key)
-            self.cancel(withdrawn.running)
-            self._spine.dispatch(withdrawn.committed)
-            self._spine.signals.room.wake()
-            await self.claim()
+            await asyncio.shield(self.spawn(self._withdraw(activation=key)))
             raise
         finally:
             self._settler.results.pop(key, None)
@@ -149,23 +144,33 @@ class Scheduler:
 
     async def cancel_run(self, run: str) -> int:
         """End a run: its tasks are cancelled and have a moment for their clean-up; gives how many activations ended."""
-        spine = self._spine
-        withdrawn = await spine.store.cancel(run=run)
-        tasks = self.cancel(withdrawn.running)
+        return await asyncio.shield(self.spawn(self._end_run(run, asyncio.current_task())))
+
+    async def _end_run(self, run: str, caller: asyncio.Task[Any] | None) -> int:
+        signals = self._spine.signals
+        withdrawn, tasks = await self._withdraw(run=run)
         self._settler.end_waits(withdrawn.ended, FlockError(f"run {run!r} was cancelled"))
         ids = tuple([record.id for record in withdrawn.records])
         if ids:
-            spine.signals.dropped("withdrawn", "run cancelled", run=run, artifacts=ids)
-        spine.signals.emit("cancelled", run=run, count=len(withdrawn.ended))
-        spine.dispatch(withdrawn.committed)
-        spine.signals.changed.wake()
-        spine.signals.room.wake()
-        await self.claim()
-        others = [task for task in tasks if task is not asyncio.current_task()]
+            signals.dropped("withdrawn", "run cancelled", run=run, artifacts=ids)
+        signals.emit("cancelled", run=run, count=len(withdrawn.ended))
+        others = [task for task in tasks if task is not caller]
         if others:
             await self._wait(others, _LAST_PATIENCE)
             self._abandoned.update(task for task in others if not task.done())
         return len(withdrawn.ended)
+
+    async def _withdraw(
+        self, *, run: str | None = None, activation: str | None = None
+    ) -> tuple[Withdrawn, list[asyncio.Task[None]]]:
+        """Take a run or an activation off the board and cancel its tasks; what gets their slots starts soon."""
+        withdrawn = await self._spine.store.cancel(run=run, activation=activation)
+        tasks = self.cancel(withdrawn.running)
+        self._spine.dispatch(withdrawn.committed)
+        self._spine.signals.changed.wake()
+        self._spine.signals.room.wake()
+        self._spine.leave()
+        return withdrawn, tasks
 
     async def stop(self, grace: float) -> list[str]:
         """Let tasks end within the grace period (s), cancel the others; names the agents whose bodies did not stop."""

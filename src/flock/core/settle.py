@@ -17,7 +17,7 @@ from flock.core.telemetry import Outcome
 from flock.model.artifact import Record
 from flock.model.errors import FlockError, LimitExceeded, ObstructedError, RunCancelledError, Stale, StoreError
 from flock.model.evaluation import FAILURE
-from flock.model.ledger import Activation, Commit, Lease, Settle
+from flock.model.ledger import Activation, Commit, Lease, Query, Settle, State
 
 logger = logging.getLogger("flock")
 _HOPELESS = (LimitExceeded, ObstructedError)  # another attempt would end in the same way
@@ -70,7 +70,9 @@ class Settler:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             await self._spine.store.release(lease)
-            self._spine.unclaimed = True
+            self._spine.leave()
+            if lease.activation.id in self.results:
+                await self._answer_anyway(lease.activation.id)
         elif await self._settle(Commit(lease=lease, settle=Settle("cancelled"))):
             self._signals.tell("cancelled", lease.activation)
             self._answer(lease.activation, [], FlockError(f"{lease.activation.agent} cancelled itself"))
@@ -102,6 +104,12 @@ class Settler:
             future = self.results.get(key)
             if future is not None and not future.done():
                 future.set_exception(error)
+
+    async def _answer_anyway(self, id: str) -> None:
+        """Answer for an attempt whose outputs were committed as it was cancelled."""
+        ended = await self._spine.store.activation(id)
+        if ended is not None and ended.state is State.DONE:
+            self._answer(ended, await self._spine.store.query(Query(activation=id)), None)
 
     def _answer(self, activation: Activation, records: Sequence[Record], error: BaseException | None) -> None:
         future = self.results.get(activation.id)

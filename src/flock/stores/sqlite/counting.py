@@ -73,6 +73,9 @@ class Counting:
         """Write what a transaction has changed."""
         if not self._touched and self._state() == self._saved:
             return
+        for run in self._touched.values():
+            if not run.open and not run.timed:
+                run.ordinals.clear()
         rows = [
             (
                 run.name, run.artifacts, run.open, run.timed, run.done, run.failed, run.cancelled,
@@ -157,11 +160,10 @@ class Counting:
         self.board.timed += change
 
     def is_quiet(self, name: str, now: float) -> bool:
-        """Say whether no work is left in a run; if so, its agents are counted anew."""
+        """Say whether no work is left in a run; if so at the end of the transaction, its agents are counted anew."""
         run = self.touch(name)
         if run.open or run.timed:
             return False
-        run.ordinals.clear()
         run.quiet = now
         return True
 

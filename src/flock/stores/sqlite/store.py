@@ -163,30 +163,33 @@ class SQLiteStore:
 
     # ---- steps
 
+    async def _step(self, act: Callable[[Steps], Committed], *, first: bool = False) -> Committed:
+        opened = self._opened
+        return await opened.writer.do(act, first=first, unheard=opened.unheard)
+
     async def commit(self, commit: Commit) -> Committed:
         """Do one step, durable when this returns."""
         encoded = [encode(record.snapshot) for record in commit.records]
-        opened, ends = self._opened, commit.settle is not None
-        return await opened.writer.do(lambda steps: steps.commit(commit, encoded), first=ends, unheard=opened.unheard)
+        return await self._step(lambda steps: steps.commit(commit, encoded), first=commit.settle is not None)
 
     async def claim(self, limits: Mapping[str, int], most: int) -> Sequence[Lease]:
         """Lease what is ready."""
         wanted = dict(limits)
-        return await self._writer.do(lambda steps: steps.claim(wanted, most))
+        return (await self._step(lambda steps: Committed(leases=steps.claim(wanted, most)))).leases
 
     async def release(self, lease: Lease) -> Committed:
         """Make an activation ready again."""
-        return await self._writer.do(lambda steps: steps.release(lease))
+        return await self._step(lambda steps: steps.release(lease))
 
     async def tick(self, limits: Mapping[str, int]) -> Committed:
         """Do what is due."""
         wanted = dict(limits)
-        return await self._writer.do(lambda steps: steps.tick(wanted))
+        return await self._step(lambda steps: steps.tick(wanted))
 
     async def flush(self, run: str | None, limits: Mapping[str, int]) -> Committed:
         """Fire partial batches."""
         wanted = dict(limits)
-        return await self._writer.do(lambda steps: steps.flush(run, wanted))
+        return await self._step(lambda steps: steps.flush(run, wanted))
 
     async def cancel(self, *, run: str | None = None, activation: str | None = None) -> Withdrawn:
         """End a run, or one activation."""
