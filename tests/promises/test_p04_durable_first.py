@@ -3,8 +3,9 @@
 import asyncio
 import math
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import BaseModel, ConfigDict, PrivateAttr
@@ -48,6 +49,24 @@ class Reading(BaseModel):
     def look(self) -> Self:
         self._looked_at += 1
         return self
+
+
+class Moment(BaseModel):
+    at: datetime
+
+
+class Evasive:
+    """Gives no truth when it is compared, as arrays do."""
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth of several values is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Loose(BaseModel):
+    value: Any
 
 
 class SlowStore(MemoryStore):
@@ -384,6 +403,21 @@ async def test_p04_private_attributes_and_what_does_not_equal_itself_make_no_oth
     with pytest.raises(PublishError, match="other content"):
         await flock.publish(Reading(value=1.0), id="r")
     assert len(await flock.store.list()) == 1
+
+
+async def test_p04_two_moments_that_are_an_hour_apart_are_other_content(flock: Flock) -> None:
+    twice = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+    await flock.publish(Moment(at=twice), id="m")
+    assert (await flock.publish(Moment(at=twice), id="m")).sequence == 1
+    with pytest.raises(PublishError, match="other content"):
+        await flock.publish(Moment(at=twice.replace(fold=1)), id="m")
+
+
+@pytest.mark.memory
+async def test_p04_what_can_not_be_compared_is_other_content(flock: Flock) -> None:
+    await flock.publish(Loose(value=Evasive()), id="l")
+    with pytest.raises(PublishError, match="other content"):
+        await flock.publish(Loose(value="text"), id="l")
 
 
 async def test_p04_one_id_twice_in_publish_many_with_other_content_stores_none(flock: Flock) -> None:

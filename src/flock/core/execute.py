@@ -360,17 +360,12 @@ class Executor:
 def _firing(agent: Agent, lease: Lease) -> Firing:
     activation = lease.activation
     latest = max(activation.inputs, key=_sequence, default=None)
+    parent = activation.trace_context or (None if latest is None else latest.trace_context)
+    links = [record.trace_context for record in activation.inputs if record is not latest]
     return Firing(
-        agent=agent.name,
-        correlation_id=activation.run,
-        activation_id=activation.id,
-        description=agent.description or None,
-        attempt=lease.attempt,
-        choice_count=agent.best_of,
-        trigger=activation.trigger,
-        parent=activation.trace_context or (None if latest is None else latest.trace_context),
-        links=[record.trace_context for record in activation.inputs if record is not latest],
-    )
+        agent.name, activation.run, activation.id, agent.description or None, lease.attempt, agent.best_of,
+        activation.trigger, parent, links,
+    )  # fmt: skip
 
 
 def _sequence(record: Record) -> int:

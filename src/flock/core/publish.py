@@ -138,14 +138,9 @@ class Spine:
             visibility = PrivateVisibility(agents=frozenset())
         ids, activation = tuple([record.id for record in inputs]), None if of is None else of.id
         payload = Failure(
-            agent=agent,
-            error_type=type(error).__name__,
-            message=said(error),
-            activation_id=activation,
-            inputs=ids,
-            attempts=attempts,
-            traceback="".join(traceback.format_exception(error)),
-        )
+            agent=agent, error_type=type(error).__name__, message=said(error), activation_id=activation, inputs=ids,
+            attempts=attempts, traceback="".join(traceback.format_exception(error)),
+        )  # fmt: skip
         return Record(
             id=self.clock.new_id(),
             type=FAILURE,

@@ -160,11 +160,9 @@ class Scheduler:
             self._abandoned.update(task for task in others if not task.done())
         return len(withdrawn.ended)
 
-    async def _withdraw(
-        self, *, run: str | None = None, activation: str | None = None
-    ) -> tuple[Withdrawn, list[asyncio.Task[None]]]:
+    async def _withdraw(self, **which: str) -> tuple[Withdrawn, list[asyncio.Task[None]]]:
         """Take a run or an activation off the board and cancel its tasks; what gets their slots starts soon."""
-        withdrawn = await self._spine.store.cancel(run=run, activation=activation)
+        withdrawn = await self._spine.store.cancel(**which)
         tasks = self.cancel(withdrawn.running)
         self._spine.dispatch(withdrawn.committed)
         self._spine.signals.changed.wake()

@@ -14,9 +14,10 @@ from typing import Any, Final, NamedTuple, cast
 
 from pydantic import BaseModel
 
-# Values that compare by what they are: no other way of looking at two that are equal finds more.
+# Values that compare by what they are: no other way of looking at two that are equal finds more. Moments do not: two of
+# one zone that are an hour apart may be equal.
 _PLAIN: Final = frozenset({
-    str, int, float, bool, bytes, type(None), uuid.UUID, dt.date, dt.datetime, dt.time, dt.timedelta,
+    str, int, float, bool, bytes, type(None), uuid.UUID, dt.date, dt.time, dt.timedelta,
 })  # fmt: skip
 _SEQUENCES: Final = (list, tuple, deque)
 _MISSING: Final = object()
@@ -38,7 +39,7 @@ def loss_of(given: Any, read: Any) -> Loss | None:  # noqa: ANN401 - payload fie
     Private attributes, cached properties and the record of which fields were set are no content.
     """
     kind = cast("Any", type(given))
-    if kind in _PLAIN and given == read:
+    if kind in _PLAIN and _equal(given, read):
         return None
     pairs_of = _shape(kind)
     pairs = None if pairs_of is None or type(read) is not kind else pairs_of(given, read)
@@ -65,10 +66,10 @@ def _fields(given: BaseModel, read: BaseModel) -> _Pairs:
     extras, others = given.__pydantic_extra__ or {}, read.__pydantic_extra__ or {}
     pairs: list[tuple[object, object, object]] = []
     doubtful = _doubtful(tuple(mine), tuple(map(type, mine.values())))
-    if not (all(_is_plain_list(mine[name]) for name in doubtful) and mine == theirs):
+    if not (all(_is_plain_list(mine[name]) for name in doubtful) and _equal(mine, theirs)):
         for name in type(given).model_fields:
             value, other = mine.get(name, _MISSING), theirs.get(name, _MISSING)
-            if type(value) not in _PLAIN or value != other:
+            if type(value) not in _PLAIN or not _equal(value, other):
                 pairs.append((name, value, other))
     return [*pairs, ("", extras, others)] if extras or others else pairs
 
@@ -86,7 +87,7 @@ def _is_plain_list(value: Any) -> bool:  # noqa: ANN401 - see loss_of
 def _entries(given: dict[object, object], read: dict[object, object]) -> _Pairs | None:
     if given.keys() != read.keys():
         return None
-    if _PLAIN.issuperset(map(type, given.values())) and given == read:
+    if _PLAIN.issuperset(map(type, given.values())) and _equal(given, read):
         return ()
     return [(key, given[key], read[key]) for key in given]
 
@@ -94,7 +95,7 @@ def _entries(given: dict[object, object], read: dict[object, object]) -> _Pairs 
 def _items(given: Sequence[object], read: Sequence[object]) -> _Pairs | None:
     if len(given) != len(read):
         return None
-    if _PLAIN.issuperset(map(type, given)) and given == read:
+    if _PLAIN.issuperset(map(type, given)) and _equal(given, read):
         return ()
     return zip(range(len(given)), given, read, strict=True)
 
@@ -117,7 +118,7 @@ def _equal(given: Any, read: Any) -> bool:  # noqa: ANN401 - see loss_of
             return _is_nan(given) and _is_nan(read)
         case dt.datetime(tzinfo=dt.tzinfo()), dt.datetime(tzinfo=dt.tzinfo()):
             # In the hour that a zone repeats, == denies that any other zone has the same moment.
-            return given.replace(tzinfo=None) - _offset(given) == read.replace(tzinfo=None) - _offset(read)
+            return given.replace(tzinfo=None) - read.replace(tzinfo=None) == _offset(given) - _offset(read)
         case _:
             pass
     try:
