@@ -12,7 +12,7 @@ from flock.core.clock import SystemClock
 from flock.core.roster import Catalog
 from flock.core.wait import status_of
 from flock.model.artifact import Artifact
-from flock.model.evaluation import FAILURE
+from flock.model.evaluation import FAILURE, Failure
 from flock.model.events import RunStatus
 from flock.model.ledger import Query
 from flock.ports import Clock, KeepingStore, Store
@@ -68,8 +68,8 @@ class Kept:
     async def run(self, name: str) -> RunStatus:
         """Say where a run stands, as `Flock.status` does."""
         progress = await self.store.progress(name)
-        failure = Query(types=frozenset({FAILURE}), run=name, limit=1)
-        return status_of(progress, progress.newest_failure and await self.store.query(failure))
+        found = await self.store.query(Query(types=frozenset({FAILURE}), run=name)) if progress.newest_failure else ()
+        return status_of(progress, [each.snapshot for each in found if isinstance(each.snapshot, Failure)])
 
     async def pages(self, query: Query) -> AsyncGenerator[Artifact]:
         """Give what a query finds, a page at a time."""

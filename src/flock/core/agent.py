@@ -16,6 +16,7 @@ from flock.model.conditions import Condition, Tally, leaves
 from flock.model.errors import ConfigurationError
 from flock.model.evaluation import EvalResult, OutputGroup
 from flock.model.ledger import Activation, Target
+from flock.model.payload import type_name
 from flock.model.schedule import ScheduleSpec
 from flock.ports import AgentComponent, AgentInfo, Engine
 
@@ -192,7 +193,7 @@ def _fingerprint(of: Subscription) -> str:
     """Identify a subscription over restarts by its shape; predicates have no stable text and are left out."""
     join = None if of.join is None else str(of.join.within)
     batch = None if of.batch is None else (of.batch.size, str(of.batch.timeout))
-    shape = (tuple(f"{kind.__module__}:{kind.__qualname__}" for kind in of.types), of.counts, of.scope, join, batch)
+    shape = (tuple(type_name(kind) for kind in of.types), of.counts, of.scope, join, batch)
     return hashlib.sha256(repr(shape).encode()).hexdigest()[:12]
 
 

@@ -101,14 +101,14 @@ class Waiter:
         held = progress.work or progress.collecting
         return [*(await self._spine.store.waiting(run) if held else ()), *self._lifecycle.waiting()]
 
-    async def _failures(self, run: str | None, since: int = 0, limit: int | None = None) -> list[Failure]:
-        found = await self._spine.store.query(Query(types=_FAILURES, run=run, since=since, limit=limit))
+    async def _failures(self, run: str | None, since: int = 0) -> list[Failure]:
+        found = await self._spine.store.query(Query(types=_FAILURES, run=run, since=since))
         return [record.snapshot for record in found if isinstance(record.snapshot, Failure)]
 
     async def status(self, run: str) -> RunStatus:
         """Say where a run stands."""
         progress = await self._spine.store.progress(run)
-        return status_of(progress, progress.newest_failure and await self._failures(run, limit=1))
+        return status_of(progress, await self._failures(run) if progress.newest_failure else ())
 
     # ---- conditions and answers
 
@@ -244,14 +244,14 @@ class _Watch:
         return records
 
 
-def status_of(progress: Progress, failures: object) -> RunStatus:
-    """Say where a run stands; `failures` is true when it has Failures."""
+def status_of(progress: Progress, failures: Sequence[Failure]) -> RunStatus:
+    """Say where a run stands with these Failures; those of activations may have been made good by another try."""
     states: dict[RunState, object] = {
         "cancelled": progress.was_cancelled,
         "unknown": not progress.known,
         "active": progress.work,
         "waiting": progress.collecting,
-        "failed": progress.failed or failures,
+        "failed": progress.failed or any(failure.activation_id is None for failure in failures),
         "succeeded": True,
     }
     return RunStatus(

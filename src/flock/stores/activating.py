@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from flock.model.artifact import Record
 from flock.model.ledger import Activation, Lease, Outcome, State, Target, Trigger, depth_after
+from flock.model.payload import Unreadable
 
 STATES: Final[Mapping[str, State]] = {
     "done": State.DONE,
@@ -49,9 +50,20 @@ def begin(
         depth = depth_after(inputs)
     agent, subscription, priority = target.agent, target.subscription, target.priority
     ordinal, is_batch = count(runs, agent), bool(groups)
-    return Activation(
+    activation = Activation(
         id, agent, subscription, inputs, run, runs, priority, order, trigger, groups, is_batch, ordinal, depth
     )
+    if len(inputs) != 1 or type(inputs[0].snapshot) is Unreadable:
+        activation.obstacle = obstacle(inputs)
+    return activation
+
+
+def obstacle(inputs: Iterable[Record]) -> str | None:
+    """Say why an activation can't be run with these inputs, if so."""
+    for record in inputs:
+        if isinstance(record.snapshot, Unreadable):
+            return f"its input {record.id} ({record.type}) can't be loaded: {record.snapshot.reason}"
+    return None
 
 
 def urgency(activation: Activation) -> tuple[int, int]:

@@ -10,13 +10,12 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, get_args
 
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import ErrorDetails, from_json, to_json
 
-from flock.model.artifact import Record
 from flock.model.errors import PublishError, StoreError
 from flock.model.payload import Unreadable, declaration
 from flock.model.visibility import PUBLIC, Visibility, from_plain, to_plain
@@ -135,12 +134,9 @@ def pruned(name: str, version: int) -> Unreadable:
     return Unreadable(type=name, version=version, content="", reason=_PRUNED)
 
 
-def obstacle(inputs: Iterable[Record]) -> str | None:
-    """Say why an activation can't be run with these inputs, if so."""
-    for record in inputs:
-        if isinstance(record.snapshot, Unreadable):
-            return f"its input {record.id} ({record.type}) can't be loaded: {record.snapshot.reason}"
-    return None
+def is_pruned(snapshot: BaseModel) -> bool:
+    """Say whether this stands for a payload that was let go."""
+    return isinstance(snapshot, Unreadable) and not snapshot.content
 
 
 def _read(cls: type[BaseModel], version: int, payload: str) -> BaseModel:

@@ -22,7 +22,8 @@ from flock.model.image import (
 from flock.model.ledger import Activation, Offer, Outcome, State, Target, TimerState
 from flock.model.payload import Unreadable
 from flock.ports import Types
-from flock.stores.codec import decode, obstacle
+from flock.stores.activating import obstacle
+from flock.stores.codec import decode, is_pruned
 from flock.stores.memory.activations import Activations
 from flock.stores.memory.collectors import Collectors
 from flock.stores.memory.log import Log
@@ -79,7 +80,7 @@ class Restoring:
         match piece:
             case Record():
                 self._records[piece.sequence] = piece
-                self._log.place(piece, hidden=isinstance(piece.snapshot, Unreadable) and not piece.snapshot.content)
+                self._log.place(piece, hidden=is_pruned(piece.snapshot))
             case ActivationImage():
                 self._activation(piece)
             case CollectorImage():

@@ -11,7 +11,8 @@ from pydantic_core import from_json, to_json
 from flock.model.artifact import Record
 from flock.model.ledger import Activation, State
 from flock.ports import Types
-from flock.stores.codec import Encoded, decode, obstacle, pruned, visibility_from, visibility_text
+from flock.stores.activating import obstacle
+from flock.stores.codec import Encoded, decode, pruned, visibility_from, visibility_text
 from flock.stores.sqlite.statements import SQL
 
 Row = tuple[Any, ...]  # what sqlite3 gives
