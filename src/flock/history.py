@@ -122,18 +122,24 @@ class BoardKeeper(BoardReader):
         """Remove what was made before a time or longer ago, in finished runs beyond the newest few, of some types.
 
         Each part narrows the choice. What waits or runs stays, and what it comes from. Raises ConfigurationError when
-        nothing is chosen, and for a time without a zone.
+        nothing is chosen, for a time without a zone, and for a negative age or count.
         """
         names = self._names(types)
         if before is None and keep_runs is None and not names:
             raise ConfigurationError("prune needs to know what may go: give before=, keep_runs= or types=")
-        if isinstance(before, dt.datetime) and before.tzinfo is None:
-            raise ConfigurationError(f"prune(before=...) takes an aware datetime or a timedelta, not {before!r}")
-        if isinstance(before, dt.timedelta):
-            end: float | None = self._clock.now() - before.total_seconds()
-        else:
-            end = None if before is None else before.timestamp()
+        if keep_runs is not None and keep_runs < 0:
+            raise ConfigurationError(f"prune(keep_runs=...) takes how many runs to keep, 0 or more, not {keep_runs}")
+        end = None if before is None else self._end(before)
         return await keeping(self._store).prune(Retention(end, keep_runs, names))
+
+    def _end(self, before: dt.datetime | dt.timedelta) -> float:
+        if isinstance(before, dt.timedelta):
+            if before < dt.timedelta(0):
+                raise ConfigurationError(f"prune(before=...) takes an age of zero or more, not {before}")
+            return self._clock.now() - before.total_seconds()
+        if before.tzinfo is None:
+            raise ConfigurationError(f"prune(before=...) takes an aware datetime or a timedelta, not {before!r}")
+        return before.timestamp()
 
     async def vacuum(self) -> None:
         """Give the space of what was removed back."""

@@ -486,6 +486,10 @@ async def test_prune_takes_ages_times_runs_and_types(clock: FakeClock, tmp_path:
             await flock.store.prune()
         with pytest.raises(ConfigurationError, match="an aware datetime"):
             await flock.store.prune(before=dt.datetime(2026, 1, 1))  # noqa: DTZ001 - that is the point
+        with pytest.raises(ConfigurationError, match="an age of zero or more, not -1 day"):
+            await flock.store.prune(before=timedelta(days=-1))
+        with pytest.raises(ConfigurationError, match="how many runs to keep, 0 or more, not -1"):
+            await flock.store.prune(keep_runs=-1)
         assert (await flock.store.info()).artifacts == 1
         assert (await flock.store.prune(types="Order")).artifacts == 1
         await flock.store.vacuum()
