@@ -8,9 +8,10 @@ import pytest
 from pydantic import BaseModel
 from typing_extensions import override
 
-from flock import BatchSpec, Flock
+from flock import BatchSpec, ConfigurationError, Flock
 from flock.model.ledger import Progress
 from flock.stores.sqlite.store import SQLiteStore
+from flock.stores.url import open_store
 
 
 class Order(BaseModel):
@@ -119,3 +120,8 @@ async def test_draining_goes_on_although_what_a_flush_set_off_has_ended_when_it_
         flock.agent("garage").consumes(Truck, batch=BatchSpec(size=100)).calls(lambda _: None)
         await flock.publish_many([Order(), Order(), Order()])
         assert (await flock.run_until_idle(drain=True)).waiting == ()
+
+
+def test_an_option_of_a_url_is_given_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"option lease is there more than once in .*: give it once"):
+        open_store(f"sqlite:///{tmp_path}/board.db?lease=3&lease=4")
