@@ -59,8 +59,9 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
 def _stands_still(path: Path) -> bool:
     """Say whether no process works on a board, which this one may not write."""
-    locked = not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
-    return locked and not path.with_name(f"{path.name}-wal").exists()
+    board = path.resolve()
+    locked = not (os.access(board, os.W_OK) and os.access(board.parent, os.W_OK))
+    return locked and not board.with_name(f"{board.name}-wal").exists()
 
 
 def _open(path: Path, mode: str) -> sqlite3.Connection:
@@ -179,10 +180,11 @@ def _refuse_locked(path: Path) -> None:
     """Raise StoreError for what this process may not write: the file, or its folder, where others come beside it."""
     if path.exists() and not os.access(path, os.W_OK):
         raise StoreError(f"{path} may not be written by this user: change the permissions of the file")
-    if not os.access(path.parent, os.W_OK):
+    folder = path.resolve().parent
+    if not os.access(folder, os.W_OK):
         raise StoreError(
             f"{path} needs a folder in which this user may write, as files come beside it: change the permissions of "
-            f"{path.parent}"
+            f"{folder}"
         )
 
 
@@ -195,10 +197,11 @@ def _explained(path: Path, error: sqlite3.Error) -> StoreError:
         return StoreError(f"{path} may not be read by this user: change the permissions of the file")
     if "not a database" in text or "malformed" in text:
         return StoreError(f"{path} is no board or is damaged ({text}); it was left as it is{_advice(path, text)}")
-    if not os.access(path.parent, os.W_OK):
+    folder = path.resolve().parent
+    if not os.access(folder, os.W_OK):
         return StoreError(
             f"{path} was not closed, and can't be read by a user who may not write in its folder ({text}): change the "
-            f"permissions of {path.parent}, or open the board once as a user who may"
+            f"permissions of {folder}, or open the board once as a user who may"
         )
     return StoreError(f"{path} can't be opened: {text}")
 
