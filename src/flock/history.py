@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from typing_extensions import override
 
 from flock.core.agent import Agent, Every, Subscription
 from flock.core.board import BoardReader
@@ -57,6 +59,31 @@ class BoardKeeper(BoardReader):
         super().__init__(store, clock, types)
         self._program = program
 
+    @override
+    async def query(
+        self,
+        types: Any = (),
+        *,
+        correlation_id: str | None = None,
+        tags: Iterable[str] = (),
+        produced_by: str | None = None,
+        since: int = 0,
+        until: int | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        as_of: Artifact | int | None = None,
+    ) -> Sequence[Artifact]:
+        """Give matching artifacts in board order.
+
+        `since` (exclusive) and `until` are sequences, `as_of` is one or the artifact that has it. Raises
+        ConfigurationError for what can be no sequence.
+        """
+        return await super().query(
+            types, correlation_id=correlation_id, tags=tags, produced_by=produced_by, since=_sequence("since", since),
+            until=None if until is None else _sequence("until", until), limit=limit, offset=offset,
+            as_of=None if as_of is None else _sequence("as_of", as_of),
+        )  # fmt: skip
+
     async def waiting(self, correlation_id: str | None = None) -> Sequence[Waiting]:
         """Say what waits (in a run): what is collected, held back, or not ended."""
         return await self._store.waiting(correlation_id)
@@ -84,29 +111,40 @@ class BoardKeeper(BoardReader):
             for each in declared.subscriptions
         ]  # fmt: skip
 
-    async def replay(self, until: int | None = None) -> BoardKeeper:
-        """Give the board as it was at a sequence (None: now), to read: a copy in memory on which nothing ever runs."""
-        copy = await self._copied("memory://", until)
+    async def replay(self, until: Artifact | int | None = None) -> BoardKeeper:
+        """Give the board as it was at a sequence (None: now), to read: a copy in memory on which nothing ever runs.
+
+        Raises ConfigurationError for a sequence that the board does not have yet.
+        """
+        copy = await self._copied("memory://", "until", until)
         copy.declare([each.target for agent in self._program.agents().values() for each in agent.subscriptions])
         return BoardKeeper(copy, self._clock, self._types, self._program)
 
-    async def fork(self, store: str | Store, at: int | None = None) -> Store:
+    async def fork(self, store: str | Store, at: Artifact | int | None = None) -> Store:
         """Copy the board as it was at a sequence (None: now) to another store, which is empty; gives that, closed.
 
-        A Flock on it carries on from there: what was open then runs, what waited goes on.
+        A Flock on it carries on from there: what was open then runs, what waited goes on. Raises ConfigurationError
+        for a sequence that the board does not have yet.
         """
-        return await self._copied(store, at)
+        return await self._copied(store, "at", at)
 
-    async def _copied(self, store: str | Store, at: int | None) -> Store:
-        if at is not None and at < 0:
-            raise ConfigurationError(f"a board has no state at {at}: sequences begin at 1, and 0 is before the first")
-        source, copy = keeping(self._store), self._program.store(store)
+    async def _copied(self, store: str | Store, name: str, at: Artifact | int | None) -> Store:
+        source, position = keeping(self._store), None if at is None else _sequence(name, at)
+        if position is not None and position > (last := (await source.progress()).sequence):
+            raise ConfigurationError(f"this board has no state at {position} yet: its last sequence is {last}")
+        copy = self._program.store(store)
         await copy.open(self._clock, self._types)
         try:
-            await copy.restore(source.image(at))
+            await copy.restore(source.image(position))
         finally:
             await copy.close()
         return copy
+
+    @override
+    async def _own(self, artifact: Artifact | str) -> Artifact:
+        if not isinstance(artifact, Artifact | str):
+            raise ConfigurationError(f"this takes an artifact or its id, not {artifact!r}")
+        return await super()._own(artifact)
 
     async def failures(self, correlation_id: str | None = None) -> Sequence[Activation]:
         """Give the activations (of a run) that have failed, oldest first; `Flock.retry` tries them again."""
@@ -122,18 +160,24 @@ class BoardKeeper(BoardReader):
         """Remove what was made before a time or longer ago, in finished runs beyond the newest few, of some types.
 
         Each part narrows the choice. What waits or runs stays, and what it comes from. Raises ConfigurationError when
-        nothing is chosen, and for a time without a zone.
+        nothing is chosen, for a time without a zone, and for a negative age or count.
         """
         names = self._names(types)
         if before is None and keep_runs is None and not names:
             raise ConfigurationError("prune needs to know what may go: give before=, keep_runs= or types=")
-        if isinstance(before, dt.datetime) and before.tzinfo is None:
-            raise ConfigurationError(f"prune(before=...) takes an aware datetime or a timedelta, not {before!r}")
-        if isinstance(before, dt.timedelta):
-            end: float | None = self._clock.now() - before.total_seconds()
-        else:
-            end = None if before is None else before.timestamp()
+        if keep_runs is not None and keep_runs < 0:
+            raise ConfigurationError(f"prune(keep_runs=...) takes how many runs to keep, 0 or more, not {keep_runs}")
+        end = None if before is None else self._end(before)
         return await keeping(self._store).prune(Retention(end, keep_runs, names))
+
+    def _end(self, before: dt.datetime | dt.timedelta) -> float:
+        if isinstance(before, dt.timedelta):
+            if before < dt.timedelta(0):
+                raise ConfigurationError(f"prune(before=...) takes an age of zero or more, not {before}")
+            return self._clock.now() - before.total_seconds()
+        if before.tzinfo is None:
+            raise ConfigurationError(f"prune(before=...) takes an aware datetime or a timedelta, not {before!r}")
+        return before.timestamp()
 
     async def vacuum(self) -> None:
         """Give the space of what was removed back."""
@@ -142,6 +186,16 @@ class BoardKeeper(BoardReader):
     async def info(self) -> StoreInfo:
         """Count and measure what the store holds."""
         return await keeping(self._store).info()
+
+
+def _sequence(name: str, at: Artifact | int) -> int:
+    sequence = at.sequence if isinstance(at, Artifact) else at
+    if not isinstance(sequence, int) or isinstance(sequence, bool) or sequence < 0:
+        raise ConfigurationError(
+            f"{name}={sequence!r} is no sequence of a board: give a whole number, 1 for the first artifact and 0 for "
+            "before it"
+        )
+    return sequence
 
 
 def refusal(agent: Agent, subscription: Subscription, record: Record) -> str | None:

@@ -18,6 +18,9 @@ from lives import Journal
 from sweep import damage, result, start
 
 from flock import Flock, StoreError
+from flock.core.clock import SystemClock
+from flock.core.roster import Catalog
+from flock.stores.sqlite.store import SQLiteStore
 from flock.stores.url import open_store
 
 PAGE = 4096
@@ -138,9 +141,17 @@ def public_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("rights", [(0o444, 0o555), (0o444, 0o777), (0o644, 0o555)])
+@pytest.mark.parametrize(
+    ("rights", "told"),
+    [
+        ((0o444, 0o555), "may not be written by this user: change the permissions of the file"),
+        ((0o444, 0o777), "may not be written by this user: change the permissions of the file"),
+        ((0o666, 0o555), "needs a folder in which this user may write, as files come beside it"),
+        ((0o666, 0o444), "can't be reached by this user: change the permissions of its folder"),
+    ],
+)
 def test_a_file_or_a_folder_that_may_not_be_written_is_refused_by_name_and_left_alone(
-    rights: tuple[int, int], public_folder: Path
+    rights: tuple[int, int], told: str, public_folder: Path
 ) -> None:
     board = public_folder / "board.db"
     asyncio.run(fill(board))
@@ -148,8 +159,47 @@ def test_a_file_or_a_folder_that_may_not_be_written_is_refused_by_name_and_left_
     board.chmod(rights[0])
     public_folder.chmod(rights[1])
     said = result(start("powerless", f"sqlite:///{board}")).answer
-    assert str(board) in said
+    assert str(said).startswith(f"{board} {told}")
+    assert str(said).count(str(board)) == 1
+    public_folder.chmod(0o755)
     assert contents(public_folder)[board.name] == before
+
+
+def test_no_board_is_made_in_a_folder_that_may_not_be_written(public_folder: Path) -> None:
+    said = result(start("powerless", f"sqlite:///{public_folder}/board.db")).answer
+    assert str(said).startswith(f"{public_folder}/board.db needs a folder in which this user may write")
+
+
+@pytest.mark.parametrize("rights", [(0o444, 0o555), (0o444, 0o777), (0o666, 0o555)])
+def test_a_board_that_may_not_be_written_can_be_looked_at_which_leaves_nothing_beside_it(
+    rights: tuple[int, int], public_folder: Path
+) -> None:
+    board = public_folder / "board.db"
+    asyncio.run(fill(board))
+    before = contents(public_folder)
+    board.chmod(rights[0])
+    public_folder.chmod(rights[1])
+    assert result(start("looking", f"sqlite:///{board}")).answer == len(artifacts(board))
+    assert contents(public_folder) == before
+
+
+def artifacts(board: Path) -> list[str]:
+    """Give the ids on a board."""
+    with closing(sqlite3.connect(f"file:{board}?immutable=1", uri=True)) as connection:
+        return [id for (id,) in connection.execute("SELECT id FROM artifact WHERE payload IS NOT NULL")]
+
+
+def test_looking_says_what_may_not_be_read_and_what_was_not_closed(public_folder: Path) -> None:
+    board = public_folder / "board.db"
+    asyncio.run(fill(board))
+    board.chmod(0o200)
+    said = result(start("looking", f"sqlite:///{board}")).answer
+    assert said == f"{board} may not be read by this user: change the permissions of the file"
+    board.chmod(0o444)
+    (public_folder / "board.db-wal").write_bytes(b"what a process that was killed has left")
+    public_folder.chmod(0o555)
+    said = result(start("looking", f"sqlite:///{board}")).answer
+    assert str(said).startswith(f"{board} was not closed, and can't be read by a user who may not write in its folder")
 
 
 # ---- no board
@@ -209,6 +259,31 @@ async def test_what_is_no_board_of_ours_is_refused_with_the_reason_and_left_unto
     assert str(board) in said
     assert any(each in said for each in told.split("|")), said
     assert contents(tmp_path) == before
+
+
+async def test_a_folder_is_no_board_and_one_that_is_not_there_has_to_be_made(tmp_path: Path) -> None:
+    assert await complaint(tmp_path) == f"{tmp_path} is a folder: name a file in it, as in {tmp_path}/board.db"
+    said = await complaint(tmp_path / "new" / "board.db")
+    assert said == f"there is no folder {tmp_path}/new for board.db: make it first"
+    assert contents(tmp_path) == {}
+
+
+async def test_an_empty_file_is_no_board_to_look_at_but_becomes_one(tmp_path: Path) -> None:
+    board = tmp_path / "board.db"
+    board.touch()
+    with pytest.raises(StoreError, match=r"board\.db is empty: it is a board as soon as a Flock"):
+        await SQLiteStore(board).look(SystemClock(), Catalog())
+    assert contents(tmp_path) == {"board.db": b""}
+    await fill(board)
+    await SQLiteStore(board).look(SystemClock(), Catalog())
+
+
+async def test_what_is_damaged_comes_with_what_to_do(tmp_path: Path) -> None:
+    board = tmp_path / "board.db"
+    await fill(board)
+    cut_short(board)
+    said = await complaint(board)
+    assert said.endswith(f": save what `flock board sqlite:///{board} export` can read, or put a copy back")
 
 
 async def test_garbage_in_the_middle_of_a_file_is_an_error_that_says_so_and_nothing_read_is_wrong(

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import ordering
@@ -43,6 +45,15 @@ def test_an_activation_that_kills_its_process_again_and_again_ends_as_a_failure_
         crashes += 1
     assert 1 < crashes < ENDLESS  # one crash alone proves nothing
     assert result(process).answer == [[*poison.HARMLESS], [["taster", "ObstructedError"]]]
+
+
+def test_a_failure_says_how_often_an_activation_has_taken_its_process_with_it(board: Path) -> None:
+    url = f"sqlite:///{board}?poison=1"
+    for _ in range(2):
+        start("poison", url).communicate()
+    with closing(sqlite3.connect(board)) as db:
+        errors = {error for (error,) in db.execute("SELECT error FROM activation WHERE state = 'failed'")}
+    assert errors == {"ObstructedError: 'taster' can't run: its process has died once while it ran"}
 
 
 def test_agents_that_work_one_by_one_keep_their_order_when_their_process_dies(board: Path) -> None:

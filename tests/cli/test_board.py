@@ -207,8 +207,35 @@ def test_failures_name_activation_agent_and_error(board: Board) -> None:
     assert row.endswith("cashier  shop  1         ValueError: unlucky")
     (failure,) = board.json("failures")["failures"]
     assert (failure["agent"], failure["run"], failure["error"]) == ("cashier", "shop", "ValueError: unlucky")
-    assert failure["id"] == row.split()[0]
+    assert failure["activation"] == row.split()[0]
     assert board.json("failures", "--run", "other") == {"failures": []}
+
+
+def test_a_run_or_an_agent_that_the_board_does_not_know_is_told_beside_the_empty_table(board: Board) -> None:
+    done = board("list", "--run", "nobody", "--agent", "noone")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
+    assert done.stderr == (
+        "there is no run 'nobody' on this board: `runs` lists those that are there\n"
+        "nothing on this board was made by 'noone'\n"
+    )
+    done = board("failures", "--run", "nobody")
+    assert (done.returncode, done.stderr[:28]) == (0, "there is no run 'nobody' on ")
+    done = board("list", "--run", "shop", "--agent", "cashier", "--type", "Order")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("words", ["export", "list", "list --json", "info"])
+def test_a_reader_that_has_enough_ends_the_command_quietly(large: Board, words: str) -> None:
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter
+            [*large.command.words, "board", URL, *words.split()], cwd=large.folder, env=large.command.environment,
+            stdout=ours, stderr=subprocess.PIPE, encoding="utf-8", check=False, timeout=30,
+        )  # fmt: skip
+    finally:
+        os.close(ours)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_export_writes_lines_that_artifacts_are_read_from(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +294,7 @@ def test_looking_leaves_a_running_flock_its_work(board: Board) -> None:
 
 def test_retry_makes_a_failed_activation_ready_and_a_run_takes_it_up(board: Board) -> None:
     (failure,) = board.json("failures")["failures"]
-    assert board.lines("retry", failure["id"]) == [f"ready again: {failure['id']}"]
+    assert board.lines("retry", failure["activation"]) == [f"ready again: {failure['activation']}"]
     assert board.json("failures") == {"failures": []}
     (run,) = board.json("runs")["runs"]
     assert (run["state"], run["ready"], run["failed"]) == ("active", 1, 0)
@@ -279,18 +306,18 @@ def test_retry_makes_a_failed_activation_ready_and_a_run_takes_it_up(board: Boar
     assert (report["succeeded"], report["failed"], done.returncode) == (2, 0, 0)
     paid = board.json("list", "--type", "Paid")["artifacts"]
     assert [each["payload"]["number"] for each in paid][-1] == 13
-    assert paid[-1]["activation_id"] == failure["id"]
+    assert paid[-1]["activation_id"] == failure["activation"]
 
 
 def test_retry_all_takes_every_failed_one(board: Board) -> None:
     (failure,) = board.json("failures")["failures"]
-    assert board.json("retry", "--all") == {"retried": [failure["id"]]}
+    assert board.json("retry", "--all") == {"retried": [failure["activation"]]}
     assert board.lines("retry", "--all") == ["nothing has failed"]
 
 
 def test_retry_of_what_has_not_failed_changes_nothing(board: Board) -> None:
     (failure,) = board.json("failures")["failures"]
-    done = board("retry", failure["id"], "nonsense")
+    done = board("retry", failure["activation"], "nonsense")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "flock: no failed activation is named nonsense: `failures` lists those that are\n"
     assert board.json("failures")["failures"] == [failure]
@@ -310,6 +337,24 @@ def test_prune_gives_space_back_when_asked(large: Board) -> None:
     assert large.json("info")["free"] > 100_000
     assert large("prune", "--type", "Note", "--yes", "--vacuum").returncode == 0
     assert large.json("info")["free"] == 0
+
+
+def test_what_was_pruned_is_told_by_its_position_and_shown_by_its_id(large: Board) -> None:
+    (note,) = large.json("list", "--type", "Note")["artifacts"]
+    position = str(note["sequence"])
+    assert large("prune", "--type", "Note", "--yes").returncode == 0
+    done = large("show", position)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"flock: the artifact at {position} was pruned: what is left of it is shown by its id\n"
+    assert f"id: {note['id']}" in large.lines("show", note["id"])
+    assert large("show", "99").stderr.startswith("flock: there is no artifact '99' on this board")
+
+
+def test_a_vacuum_alone_removes_nothing_and_asks_nothing(large: Board) -> None:
+    assert large("prune", "--type", "Note", "--yes").returncode == 0
+    before = large.json("list")
+    assert large.lines("prune", "--vacuum") == ["removed: 0 artifacts, 0 activations, 0 runs"]
+    assert (large.json("info")["free"], large.json("list")) == (0, before)
 
 
 def test_prune_asks_on_a_terminal_and_does_nothing_without_one(board: Board) -> None:

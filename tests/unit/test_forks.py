@@ -120,7 +120,7 @@ async def test_a_replay_until_any_sequence_gives_what_a_query_as_of_it_gives(flo
     warehouse(flock)
     await flock.publish_many([Order(number=number) for number in range(5)], tags={"new"})
     await flock.run_until_idle()
-    for sequence in range(9):
+    for sequence in range(8):
         past = await flock.store.replay(until=sequence)
         found, told = await past.list(), await flock.store.query(as_of=sequence)
         assert [each.to_json() for each in found] == [each.to_json() for each in told]
@@ -516,10 +516,21 @@ async def test_a_board_in_memory_has_no_past(clock: FakeClock) -> None:
                 await asked
 
 
-async def test_there_is_no_state_before_the_first(flock: Flock) -> None:
-    with pytest.raises(ConfigurationError, match="no state at -1"):
-        await flock.store.replay(until=-1)
+async def test_there_is_no_state_before_the_first_nor_after_the_last(flock: Flock, target: Store) -> None:
+    odd: Any
+    for odd in (-1, "1"):
+        with pytest.raises(ConfigurationError, match=f"until={odd!r} is no sequence"):
+            await flock.store.replay(until=odd)
+        with pytest.raises(ConfigurationError, match=f"at={odd!r} is no sequence"):
+            await flock.store.fork(target, at=odd)
+    order = await flock.publish(Order(number=1))
+    with pytest.raises(ConfigurationError, match="no state at 2 yet: its last sequence is 1"):
+        await flock.store.replay(until=2)
+    with pytest.raises(ConfigurationError, match="no state at 2 yet"):
+        await flock.store.fork(target, at=2)
     assert await (await flock.store.replay(until=0)).list() == []
+    assert await (await flock.store.replay(until=order)).list() == [order]
+    assert await flock.store.fork(target, at=order) is target
 
 
 async def test_a_failure_of_a_fork_leaves_the_new_board_empty(flock: Flock, tmp_path: Path) -> None:

@@ -423,6 +423,26 @@ async def test_an_unknown_artifact_or_agent_is_an_error(flock: Flock) -> None:
         await flock.store.why_not("nothing", "pack")
 
 
+async def test_only_an_artifact_or_its_id_can_be_asked_about(flock: Flock) -> None:
+    order = await flock.publish(Order())
+    flock.agent("pack").consumes(Order).calls(ignore)
+    asked: Any = order.sequence
+    for ask in (flock.store.why, flock.store.lineage, lambda each: flock.store.why_not(each, "pack")):
+        with pytest.raises(ConfigurationError, match="an artifact or its id, not 1"):
+            await ask(asked)
+
+
+async def test_a_board_is_read_as_of_a_sequence_or_an_artifact_that_has_it_and_of_nothing_else(flock: Flock) -> None:
+    first = await flock.publish(Order())
+    await flock.publish(Order())
+    assert list(await flock.store.query(as_of=first)) == [first]
+    odd: Any
+    for odd in ("x", 1.0, True, -1):
+        for name in ("as_of", "since", "until"):
+            with pytest.raises(ConfigurationError, match=f"{name}={odd!r} is no sequence of a board: give a whole"):
+                await flock.store.query(**{name: odd})
+
+
 # ---- upkeep
 
 
@@ -486,6 +506,10 @@ async def test_prune_takes_ages_times_runs_and_types(clock: FakeClock, tmp_path:
             await flock.store.prune()
         with pytest.raises(ConfigurationError, match="an aware datetime"):
             await flock.store.prune(before=dt.datetime(2026, 1, 1))  # noqa: DTZ001 - that is the point
+        with pytest.raises(ConfigurationError, match="an age of zero or more, not -1 day"):
+            await flock.store.prune(before=timedelta(days=-1))
+        with pytest.raises(ConfigurationError, match="how many runs to keep, 0 or more, not -1"):
+            await flock.store.prune(keep_runs=-1)
         assert (await flock.store.info()).artifacts == 1
         assert (await flock.store.prune(types="Order")).artifacts == 1
         await flock.store.vacuum()

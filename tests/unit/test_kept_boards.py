@@ -8,9 +8,12 @@ import pytest
 from pydantic import BaseModel
 from typing_extensions import override
 
-from flock import BatchSpec, Flock
+from flock import BatchSpec, ConfigurationError, Flock
+from flock.core.clock import SystemClock
+from flock.core.roster import Catalog
 from flock.model.ledger import Progress
 from flock.stores.sqlite.store import SQLiteStore
+from flock.stores.url import open_store
 
 
 class Order(BaseModel):
@@ -95,6 +98,47 @@ async def test_two_flocks_on_one_board_share_the_work_and_wait_for_all_of_it(tmp
     assert len(done) == 12
 
 
+@pytest.mark.parametrize("name", ["board.db", "b" * 180], ids=["folder", "name"])
+async def test_those_on_a_board_wake_each_other_however_long_its_path_is(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / ("a" * 120)
+    folder.mkdir()
+    hint = asyncio.Event()
+    first, second = (SQLiteStore(folder / name, synchronous="normal", lease=600) for _ in range(2))
+    await first.open(SystemClock(), Catalog())
+    first.attend(hint.set, lambda _: None)
+    await second.open(SystemClock(), Catalog())  # which it writes down
+    await asyncio.wait_for(hint.wait(), 20)  # without hints it would look after 200 seconds
+    await second.close()
+    await first.close()
+    assert not [path for path in folder.iterdir() if path.suffix in {".lock", ".wake"}]
+
+
+async def test_who_came_by_a_link_is_not_taken_for_gone(tmp_path: Path) -> None:
+    board, link = tmp_path / "board.db", tmp_path / "links" / "link.db"
+    link.parent.mkdir()
+    board.touch()
+    link.symlink_to(board)
+    started, release = asyncio.Event(), asyncio.Event()
+    starts: list[str] = []
+    first, second = Flock(store=SQLiteStore(link)), Flock(store=SQLiteStore(board))
+    for name, flock in (("first", first), ("second", second)):
+
+        async def pack(order: Order, name: str = name) -> None:
+            starts.append(name)
+            started.set()
+            await release.wait()
+
+        flock.agent("packer").consumes(Order).calls(pack)
+    async with first:
+        await first.publish(Order())
+        await started.wait()
+        async with second:
+            await second.ready()
+            release.set()
+            assert (await second.run_until_idle(timeout=20)).idle
+    assert starts == ["first"]
+
+
 class Slow(SQLiteStore):
     """A store that says how far it is when what it set off has ended already."""
 
@@ -119,3 +163,8 @@ async def test_draining_goes_on_although_what_a_flush_set_off_has_ended_when_it_
         flock.agent("garage").consumes(Truck, batch=BatchSpec(size=100)).calls(lambda _: None)
         await flock.publish_many([Order(), Order(), Order()])
         assert (await flock.run_until_idle(drain=True)).waiting == ()
+
+
+def test_an_option_of_a_url_is_given_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"option lease is there more than once in .*: give it once"):
+        open_store(f"sqlite:///{tmp_path}/board.db?lease=3&lease=4")

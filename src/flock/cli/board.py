@@ -10,7 +10,7 @@ from typing import Annotated, TextIO
 import typer
 
 from flock.cli import listing
-from flock.cli.errors import UsageError, complaints
+from flock.cli.errors import UsageError, answering
 from flock.cli.kept import Choice, Kept, changed, looked, time_of
 from flock.model.artifact import Artifact
 from flock.model.context import Lineage
@@ -31,7 +31,7 @@ Since = Annotated[int, typer.Option(metavar="POSITION", min=0, help="Only what c
 
 
 @app.callback(invoke_without_command=True)
-@complaints()
+@answering()
 def _board(
     context: typer.Context,
     url: Annotated[str, typer.Argument(metavar="URL", help="Where the board is kept, as in sqlite:///board.db")],
@@ -53,7 +53,7 @@ def _help(context: typer.Context) -> None:
 
 
 @app.command("list")
-@complaints()
+@answering()
 def _list(
     context: typer.Context,
     *,
@@ -68,22 +68,24 @@ def _list(
     """List artifacts in board order."""
     choice = Choice(types or (), run, agent, tags or (), since)
 
-    async def read(kept: Kept) -> Sequence[Artifact]:
+    async def read(kept: Kept) -> tuple[Sequence[Artifact], Sequence[str]]:
         query = await kept.query(choice)
-        return [Artifact.of(record) for record in await kept.store.query(query._replace(limit=limit + 1))]
+        found = [Artifact.of(record) for record in await kept.store.query(query._replace(limit=limit + 1))]
+        return found, () if found else await kept.unknown(run, agent)
 
-    found = asyncio.run(looked(context.obj, read))
+    found, odd = asyncio.run(looked(context.obj, read))
     shown, after = found[:limit], found[limit - 1].sequence if len(found) > limit else None
     if as_json:
         listing.write({"artifacts": list(map(listing.artifact_data, shown)), "more_since": after})
         return
     listing.artifacts(listing.console(), shown)
+    _note(odd)
     if after is not None:
         sys.stderr.write(f"more: --since {after}, or a higher --limit\n")
 
 
 @app.command("show")
-@complaints()
+@answering()
 def _show(context: typer.Context, id: Id, *, as_json: Json = False) -> None:
     """Print one artifact whole, and what became of it with each subscription."""
 
@@ -99,7 +101,7 @@ def _show(context: typer.Context, id: Id, *, as_json: Json = False) -> None:
 
 
 @app.command("lineage")
-@complaints()
+@answering()
 def _lineage(context: typer.Context, id: Id, *, as_json: Json = False) -> None:
     """Draw what an artifact came from, and what came of it."""
 
@@ -116,7 +118,7 @@ def _lineage(context: typer.Context, id: Id, *, as_json: Json = False) -> None:
 
 
 @app.command("why")
-@complaints()
+@answering()
 def _why(context: typer.Context, id: Id, *, as_json: Json = False) -> None:
     """Tell which activations led to an artifact, the last one first."""
 
@@ -132,7 +134,7 @@ def _why(context: typer.Context, id: Id, *, as_json: Json = False) -> None:
 
 
 @app.command("runs")
-@complaints()
+@answering()
 def _runs(context: typer.Context, *, as_json: Json = False) -> None:
     """List the runs, oldest first, and where they stand."""
 
@@ -147,22 +149,23 @@ def _runs(context: typer.Context, *, as_json: Json = False) -> None:
 
 
 @app.command("failures")
-@complaints()
+@answering()
 def _failures(context: typer.Context, *, run: Run = None, as_json: Json = False) -> None:
     """List the activations that have failed, oldest first; `retry` takes their ids."""
 
-    async def read(kept: Kept) -> Sequence[Activation]:
-        return await kept.store.failures(run)
+    async def read(kept: Kept) -> tuple[Sequence[Activation], Sequence[str]]:
+        return await kept.store.failures(run), await kept.unknown(run)
 
-    found = asyncio.run(looked(context.obj, read))
+    found, odd = asyncio.run(looked(context.obj, read))
     if as_json:
         listing.write({"failures": list(map(listing.failure_data, found))})
     else:
         listing.failures(listing.console(), found)
+        _note(odd)
 
 
 @app.command("retry")
-@complaints()
+@answering()
 def _retry(
     context: typer.Context,
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Failed activations.")] = None,
@@ -192,7 +195,7 @@ def _retry(
 
 
 @app.command("export")
-@complaints()
+@answering()
 def _export(
     context: typer.Context,
     *,
@@ -228,7 +231,7 @@ def _export(
 
 
 @app.command("info")
-@complaints()
+@answering()
 def _info(context: typer.Context, *, as_json: Json = False) -> None:
     """Count what the board holds, and say how large it is."""
 
@@ -243,7 +246,7 @@ def _info(context: typer.Context, *, as_json: Json = False) -> None:
 
 
 @app.command("prune")
-@complaints()
+@answering()
 def _prune(
     context: typer.Context,
     *,
@@ -254,7 +257,9 @@ def _prune(
         int | None, typer.Option(metavar="N", min=0, help="In finished runs beyond the newest so many.")
     ] = None,
     types: Types = None,
-    vacuum: Annotated[bool, typer.Option("--vacuum", help="Give the space back as well.")] = False,
+    vacuum: Annotated[
+        bool, typer.Option("--vacuum", help="Give the space back as well; alone it removes nothing.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -262,7 +267,8 @@ def _prune(
 
     What waits or runs stays, and what it comes from. Of what is gone the lineage can still be read.
     """
-    if before is None and keep_runs is None and not types:
+    anything = before is not None or keep_runs is not None or bool(types)
+    if not anything and not vacuum:
         raise UsageError("prune needs to know what may go: give --before, --keep-runs or --type")
     end = None if before is None else time_of(before)
 
@@ -270,11 +276,11 @@ def _prune(
         return Retention(end, keep_runs, await kept.type_names(types or ()))
 
     chosen = asyncio.run(looked(context.obj, choose))
-    if not yes:
+    if anything and not yes:
         _ask(f"Remove for good what is {listing.retention(chosen)}?")
 
     async def change(kept: Kept) -> Pruned:
-        pruned = await kept.store.prune(chosen)
+        pruned = await kept.store.prune(chosen) if anything else Pruned(0, 0, 0)
         if vacuum:
             await kept.store.vacuum()
         return pruned
@@ -285,6 +291,11 @@ def _prune(
     else:
         counts = [f"{count} {name}" for name, count in pruned._asdict().items()]
         listing.lines(listing.console(), [f"removed: {', '.join(counts)}"])
+
+
+def _note(texts: Sequence[str]) -> None:
+    """Say what may be a mistake, beside what was asked for."""
+    sys.stderr.writelines(f"{text}\n" for text in texts)
 
 
 def _ask(question: str) -> None:

@@ -1,5 +1,6 @@
 """What the command says when it can't do what was asked, and its exit status then."""
 
+import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -25,3 +26,22 @@ def complaints() -> Generator[None]:
         raise typer.Exit(USAGE) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def answering() -> Generator[None]:
+    """Complain as above, and exit quietly with 0 when whoever reads standard output has enough."""
+    with complaints():
+        try:
+            yield
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _stop_printing()
+            raise typer.Exit from None
+
+
+def _stop_printing() -> None:
+    """Lead standard output nowhere, so that what is left of it disturbs nobody at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

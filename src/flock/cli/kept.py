@@ -47,6 +47,8 @@ class Kept:
             position = int(id)
             at = await self.store.query(Query(since=position - 1, until=position))
             found = Artifact.of(at[0]) if at else None
+            if found is None and 0 < position <= (await self.store.progress()).sequence:
+                raise UsageError(f"the artifact at {position} was pruned: what is left of it is shown by its id")
         if found is None:
             raise UsageError(f"there is no artifact {id!r} on this board: `list` shows those that are there")
         return found
@@ -57,6 +59,15 @@ class Kept:
             types=await self.type_names(choice.types), run=choice.run, tags=frozenset(choice.tags),
             produced_by=choice.agent, since=choice.since,
         )  # fmt: skip
+
+    async def unknown(self, run: str | None, agent: str | None = None) -> Sequence[str]:
+        """Say which of a run and an agent the board knows nothing of."""
+        said = []
+        if run is not None and run not in await self.store.runs():
+            said.append(f"there is no run {run!r} on this board: `runs` lists those that are there")
+        if agent is not None and not await self.store.query(Query(produced_by=agent, limit=1)):
+            said.append(f"nothing on this board was made by {agent!r}")
+        return said
 
     async def type_names(self, types: Sequence[str]) -> frozenset[str]:
         """Find types by their stable or simple names; raises UsageError for one that is not there, or ambiguous."""

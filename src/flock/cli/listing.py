@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
+from typing_extensions import override
 
 from flock.model.artifact import Artifact
 from flock.model.context import Lineage
@@ -37,10 +38,18 @@ def write(data: Mapping[str, object]) -> None:
     typer.echo(json.dumps(data))
 
 
+class _Output(Console):
+    """Leaves it to the command what becomes of a pipe that is closed: rich would exit with 1."""
+
+    @override
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - rich calls this while it handles the error
+
+
 def console() -> Console:
     """Give standard output: as wide as its terminal, and as wide as anything where there is none."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=_WIDEST)
+    found = _Output(highlight=False)
+    return found if found.is_terminal else _Output(highlight=False, width=_WIDEST)
 
 
 def lines(console: Console, texts: Iterable[str]) -> None:
@@ -77,8 +86,8 @@ def step_data(step: Why) -> dict[str, Any]:
 
 def failure_data(failed: Activation) -> dict[str, Any]:
     """Give a failed activation as JSON data."""
-    parts = {key: getattr(failed, key) for key in ("id", "agent", "subscription", "run", "attempt", "error")}
-    return parts | {"inputs": [record.id for record in failed.inputs]}
+    parts = {key: getattr(failed, key) for key in ("agent", "subscription", "run", "attempt", "error")}
+    return {"activation": failed.id, **parts, "inputs": [record.id for record in failed.inputs]}
 
 
 # ---- to read

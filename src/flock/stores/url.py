@@ -27,7 +27,11 @@ def open_store(url: str) -> Store:
             f"no store for {url!r}: this version has 'memory://', 'memory://?keep_runs=n' and 'sqlite:///board.db'"
         )
     module = cast("_Module", importlib.import_module(_SCHEMES[parts.scheme]))
-    options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    given = parse_qs(parts.query, keep_blank_values=True)
+    repeated = [name for name, values in given.items() if len(values) > 1]
+    if repeated:
+        raise ConfigurationError(f"option {', '.join(repeated)} is there more than once in {url!r}: give it once")
+    options = {name: values[0] for name, values in given.items()}
     unknown = sorted(options.keys() - set(module.OPTIONS))
     if unknown:
         known = ", ".join(module.OPTIONS)

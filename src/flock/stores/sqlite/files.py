@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Final, Literal
@@ -12,6 +13,7 @@ from flock.stores.sqlite.statements import migrations
 Synchronous = Literal["full", "normal"]
 _APPLICATION: Final = 0x464C4F43  # "FLOC", in the header of each file
 PATIENCE: Final = 30.0  # seconds that a step waits for another process to end its own
+_URL: Final = "sqlite:///"
 _CACHED: Final = 256  # statements that stay compiled
 _REMOTE: Final = frozenset({"afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"})
 _MOUNTS: Final = Path("/proc/self/mounts")
@@ -24,6 +26,8 @@ def connect(path: Path, synchronous: Synchronous, *, create: bool = True) -> sql
     `create=False` refuses a path where there is no file.
     """
     refuse_remote(path)
+    _refuse_place(path)
+    _refuse_locked(path)
     try:
         db = _open(path, "rwc" if create else "rw")
         try:
@@ -38,10 +42,12 @@ def connect(path: Path, synchronous: Synchronous, *, create: bool = True) -> sql
 
 def connect_reader(path: Path) -> sqlite3.Connection:
     """Open a board that is there for reading; raises StoreError."""
+    _refuse_place(path)
     try:
-        db = _open(path, "rw")
+        # To read a board SQLite makes files beside it, which whoever may write it could not use then.
+        db = _open(path, "ro&immutable=1" if _stands_still(path) else "rw")
         try:
-            _check(db, path)
+            _refuse_empty(path, _check(db, path))
             db.execute("PRAGMA query_only = ON")
         except BaseException:
             db.close()
@@ -49,6 +55,13 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise _explained(path, error) from error
     return db
+
+
+def _stands_still(path: Path) -> bool:
+    """Say whether no process works on a board, which this one may not write."""
+    board = path.resolve()
+    locked = not (os.access(board, os.W_OK) and os.access(board.parent, os.W_OK))
+    return locked and not board.with_name(f"{board.name}-wal").exists()
 
 
 def _open(path: Path, mode: str) -> sqlite3.Connection:
@@ -146,11 +159,57 @@ def _length(mount: tuple[str, str] | list[str]) -> int:
     return len(mount[0])
 
 
+def _refuse_place(path: Path) -> None:
+    """Raise StoreError where there can be no file."""
+    try:
+        if path.is_dir():
+            raise StoreError(f"{path} is a folder: name a file in it, as in {path / 'board.db'}")
+        if not path.parent.is_dir():
+            raise StoreError(f"there is no folder {path.parent} for {path.name}: make it first")
+        path.exists()
+    except PermissionError as error:
+        raise StoreError(f"{path} can't be reached by this user: change the permissions of its folder") from error
+
+
+def _refuse_empty(path: Path, version: int) -> None:
+    if not version:
+        raise StoreError(f"{path} is empty: it is a board as soon as a Flock has had it as its store")
+
+
+def _refuse_locked(path: Path) -> None:
+    """Raise StoreError for what this process may not write: the file, or its folder, where others come beside it."""
+    if path.exists() and not os.access(path, os.W_OK):
+        raise StoreError(f"{path} may not be written by this user: change the permissions of the file")
+    folder = path.resolve().parent
+    if not os.access(folder, os.W_OK):
+        raise StoreError(
+            f"{path} needs a folder in which this user may write, as files come beside it: change the permissions of "
+            f"{folder}"
+        )
+
+
 def _explained(path: Path, error: sqlite3.Error) -> StoreError:
     """Say what an error at opening means."""
     text = str(error)
-    if not path.exists() and "unable to open" in text:
-        return StoreError(f"there is no board at {path}" if path.parent.is_dir() else f"there is no {path.parent}")
+    if not path.exists():
+        return StoreError(f"there is no board at {path}")
+    if not os.access(path, os.R_OK):
+        return StoreError(f"{path} may not be read by this user: change the permissions of the file")
     if "not a database" in text or "malformed" in text:
-        return StoreError(f"{path} is no board or is damaged ({text}); it was left as it is")
+        return StoreError(f"{path} is no board or is damaged ({text}); it was left as it is{_advice(path, text)}")
+    folder = path.resolve().parent
+    if not os.access(folder, os.W_OK):
+        return StoreError(
+            f"{path} was not closed, and can't be read by a user who may not write in its folder ({text}): change the "
+            f"permissions of {folder}, or open the board once as a user who may"
+        )
     return StoreError(f"{path} can't be opened: {text}")
+
+
+def unreadable(path: Path, error: sqlite3.Error) -> StoreError:
+    """Say what an error at reading means, and what to do where pages are damaged."""
+    return StoreError(f"the board's file can't be read: {error}{_advice(path, str(error))}")
+
+
+def _advice(path: Path, text: str) -> str:
+    return f": save what `flock board {_URL}{path} export` can read, or put a copy back" if "malformed" in text else ""

@@ -24,7 +24,7 @@ from flock.model.image import (
     TimerImage,
 )
 from flock.stores.sqlite.counting import Counting
-from flock.stores.sqlite.files import connect_reader
+from flock.stores.sqlite.files import connect_reader, unreadable
 from flock.stores.sqlite.records import Records, Row
 from flock.stores.sqlite.statements import SQL
 
@@ -46,7 +46,7 @@ def image(path: Path, at: int | None) -> Iterator[Sequence[Piece]]:
             db.execute("BEGIN")
             yield from _Image(db, at).pages()
         except sqlite3.Error as error:
-            raise StoreError(f"the board's file can't be read: {error}") from error
+            raise unreadable(path, error) from error
 
 
 class _Image:

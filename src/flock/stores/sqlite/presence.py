@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from flock.model.errors import StoreError
 
 if sys.platform != "win32":
     import fcntl
+
+_LONGEST: Final = 100  # bytes of a socket's address: systems take 103 or more
+_SHOWN: Final = 16  # characters of a board's name in its sockets' names, which have to fit into an address
 
 
 def _take(descriptor: int, *, wait: bool) -> bool | None:
@@ -70,7 +75,8 @@ def wake(board: Path, tokens: Iterable[str], sender: socket.socket | None) -> No
         return
     for token in tokens:
         try:
-            sender.sendto(b"\0", str(_socket_of(board, token)))
+            with _address(_socket_of(board, token)) as address:
+                sender.sendto(b"\0", address)
         except OSError:
             continue  # it is gone, or has hints enough
 
@@ -82,8 +88,9 @@ def _listen(path: Path) -> socket.socket | None:
     except (AttributeError, OSError):
         return None
     try:
-        found.bind(str(path))
-    except OSError:  # the path is too long, or the file system has none
+        with _address(path) as address:
+            found.bind(address)
+    except OSError:  # the file system has none, or the path is too long for a system without /proc
         found.close()
         return None
     return found
@@ -94,4 +101,17 @@ def _lock_of(board: Path, token: str) -> Path:
 
 
 def _socket_of(board: Path, token: str) -> Path:
-    return board.with_name(f"{board.name}-{token}.wake")
+    return board.with_name(f"{board.name[:_SHOWN]}-{token}.wake")  # the token alone tells it from others
+
+
+@contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """Give a socket's path in words that are short enough to be its address: through its folder, if need be."""
+    if len(os.fsencode(path)) <= _LONGEST:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

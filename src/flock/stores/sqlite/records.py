@@ -147,7 +147,8 @@ def to_text(value: object) -> str:
 
 def _obstacle(inputs: Iterable[Record], crashes: int, poison: int) -> str | None:
     if poison and crashes >= poison:
-        return f"its process has died {crashes} times in a row while it ran"
+        times = "once" if crashes == 1 else f"{crashes} times in a row"
+        return f"its process has died {times} while it ran"
     return obstacle(inputs)
 
 

@@ -26,10 +26,10 @@ class Workers:
 
     def __init__(self, board: Path, steps: Steps, token: str, lease: float) -> None:
         """Take the lock; `lease` is the time (s) without a heartbeat after which work is given to others."""
-        self._board = board
+        self._board = board.resolve()  # what is beside it is found there, also by who came by a link
         self._steps = steps
         self._lease = lease
-        self.presence = Presence(board, token)
+        self.presence = Presence(self._board, token)
         self._number = 0
         self._peers: list[tuple[int, str, float, float]] = []
         self._beaten = 0.0
