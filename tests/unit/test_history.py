@@ -427,9 +427,9 @@ async def test_only_an_artifact_or_its_id_can_be_asked_about(flock: Flock) -> No
     order = await flock.publish(Order())
     flock.agent("pack").consumes(Order).calls(ignore)
     asked: Any = order.sequence
-    for ask in (flock.store.why, flock.store.lineage, lambda each: flock.store.why_not(each, "pack")):
+    for question in (flock.store.why(asked), flock.store.lineage(asked), flock.store.why_not(asked, "pack")):
         with pytest.raises(ConfigurationError, match="an artifact or its id, not 1"):
-            await ask(asked)
+            await question
 
 
 async def test_a_board_is_read_as_of_a_sequence_or_an_artifact_that_has_it_and_of_nothing_else(flock: Flock) -> None:

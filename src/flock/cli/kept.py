@@ -62,7 +62,7 @@ class Kept:
 
     async def unknown(self, run: str | None, agent: str | None = None) -> Sequence[str]:
         """Say which of a run and an agent the board knows nothing of."""
-        said = []
+        said: list[str] = []
         if run is not None and run not in await self.store.runs():
             said.append(f"there is no run {run!r} on this board: `runs` lists those that are there")
         if agent is not None and not await self.store.query(Query(produced_by=agent, limit=1)):

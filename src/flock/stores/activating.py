@@ -53,7 +53,7 @@ def begin(
     activation = Activation(
         id, agent, subscription, inputs, run, runs, priority, order, trigger, groups, is_batch, ordinal, depth
     )
-    if len(inputs) != 1 or type(inputs[0].snapshot) is Unreadable:
+    if (len(inputs) != 1 or type(inputs[0].snapshot) is Unreadable) and Unreadable.__name__ not in target.slots:
         activation.obstacle = obstacle(inputs)
     return activation
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -105,7 +105,7 @@ def _socket_of(board: Path, token: str) -> Path:
 
 
 @contextmanager
-def _address(path: Path) -> Iterator[str]:
+def _address(path: Path) -> Generator[str]:
     """Give a socket's path in words that are short enough to be its address: through its folder, if need be."""
     if len(os.fsencode(path)) <= _LONGEST:
         yield str(path)
