@@ -159,7 +159,7 @@ class BoardKeeper(BoardReader):
     ) -> Pruned:
         """Remove what was made before a time or longer ago, in finished runs beyond the newest few, of some types.
 
-        Each part narrows the choice. What waits or runs stays, and what it comes from. Raises ConfigurationError when
+        Each part narrows the choice. What waits or runs stays. Raises ConfigurationError when
         nothing is chosen, for a time without a zone, and for a negative age or count.
         """
         names = self._names(types)

@@ -265,7 +265,7 @@ def _prune(
 ) -> None:
     """Remove artifacts for good; each option narrows the choice.
 
-    What waits or runs stays, and what it comes from. Of what is gone the lineage can still be read.
+    What waits or runs stays. Of what is gone the lineage can still be read.
     """
     anything = before is not None or keep_runs is not None or bool(types)
     if not anything and not vacuum:

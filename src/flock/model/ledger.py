@@ -270,7 +270,7 @@ class Fate(NamedTuple):
 class Retention(NamedTuple):
     """What may go: artifacts made before a time (UTC seconds), of finished runs beyond the newest few, of some types.
 
-    Each part that is given narrows the choice. What waits or runs, and what it comes from, stays in any case.
+    Each part that is given narrows the choice. What waits or runs stays in any case.
     """
 
     before: float | None = None
