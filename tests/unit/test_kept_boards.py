@@ -168,3 +168,5 @@ async def test_draining_goes_on_although_what_a_flush_set_off_has_ended_when_it_
 def test_an_option_of_a_url_is_given_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"option lease is there more than once in .*: give it once"):
         open_store(f"sqlite:///{tmp_path}/board.db?lease=3&lease=4")
+    with pytest.raises(ConfigurationError, match="lease takes seconds, as in lease=15, not 'abc'"):
+        open_store(f"sqlite:///{tmp_path}/board.db?lease=abc")

@@ -62,8 +62,12 @@ def from_url(path: str, options: Mapping[str, str]) -> SQLiteStore:
     lease, poison = options.get("lease", str(LEASE)), options.get("poison", str(POISON))
     if not poison.isdigit():
         raise ValueError("poison takes a count of zero or more")
+    try:
+        patience = float(lease)
+    except ValueError:
+        raise ValueError(f"lease takes seconds, as in lease=15, not {lease!r}") from None
     return SQLiteStore(
-        file, synchronous=_SYNCHRONOUS[synchronous], lease=seconds("lease", float(lease)), poison=int(poison)
+        file, synchronous=_SYNCHRONOUS[synchronous], lease=seconds("lease", patience), poison=int(poison)
     )
 
 
