@@ -37,7 +37,7 @@ ORDER BY 1, 2;
 
 INSERT INTO counts
 SELECT printf('%04d-', copy.number) || name, artifacts, open, timed, done, failed, cancelled, ordinals, withdrawn,
-    copy.number * last.sequence + first, quiet, counts.sequence, newest_failure, steps
+    copy.number * last.sequence + first, quiet, counts.sequence, newest_failure, steps, horizon
 FROM copy CROSS JOIN last CROSS JOIN counts ON name NOT IN ('', 'bulk')
 ORDER BY 1;
 
