@@ -272,7 +272,8 @@ class Executor:
         """Commit each yield at once as the next slot; slots that an earlier attempt committed stay as they are."""
         agent, ctx, spine = acting.desk.agent, acting.ctx, self._spine
         given: list[Item] = []
-        acting.streamed = stored = list[Record]()
+        stored: list[Record] = []
+        acting.streamed = stored
         stream = await agent.engines[0].evaluate(agent, ctx, inputs, group)
         try:
             async for result in stream:

@@ -69,22 +69,12 @@ def records_of(
             left_out.append(kind.__name__)
             slot += 1
             continue
-        record = Record(
-            id=clock.new_id() if draft is None or draft.sequence or not draft.id else draft.id,
-            type=type_name(kind),
-            snapshot=snapshot(payload) if draft is None else payload,
-            run=activation.run,
-            created=now,
-            produced_by=agent,
-            partition_key=partition_key,
-            tags=group.tags,
-            visibility=PUBLIC if plainly_public and draft is None else _visibility(payload, group, inputs, draft),
-            parents=parents,
-            activation_id=activation.id,
-            trace_context=trace,
-            depth=activation.depth,
-            slot=slot,
-        )
+        id = clock.new_id() if draft is None or draft.sequence or not draft.id else draft.id
+        visibility = PUBLIC if plainly_public and draft is None else _visibility(payload, group, inputs, draft)
+        record = Record(  # by position, which takes a third of the time
+            id, type_name(kind), snapshot(payload) if draft is None else payload, activation.run, now, agent,
+            partition_key, group.tags, visibility, parents, activation.id, trace, activation.depth, slot,
+        )  # fmt: skip
         if draft is not None:
             record.tags = group.tags | draft.tags
             record.partition_key = draft.partition_key or partition_key

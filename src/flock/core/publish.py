@@ -16,7 +16,7 @@ from flock.core.names import Counter
 from flock.core.roster import Roster
 from flock.core.signals import Signals
 from flock.core.telemetry import Telemetry, metering
-from flock.model.artifact import UNSET, Artifact, Record, snapshot
+from flock.model.artifact import EXTERNAL, UNSET, Artifact, Record, snapshot
 from flock.model.errors import (
     Backpressure,
     ClosedError,
@@ -88,17 +88,10 @@ class Spine:
             ambient = here(self)
         run = self.default_run if ambient is None else ambient.run
         payload, draft = (snapshot(obj), None) if isinstance(obj, BaseModel) else self._payload(obj)
-        record = Record(
-            id=id or self.clock.new_id(),
-            type=type_name(type(payload)),
-            snapshot=payload,
-            run=correlation_id or run,
-            created=self.clock.now(),
-            partition_key=partition_key,
-            tags=tags,
-            visibility=visibility or PUBLIC,
-            trace_context=self.metrics.traceparent(),
-        )
+        record = Record(  # by position, which takes a third of the time
+            id or self.clock.new_id(), type_name(type(payload)), payload, correlation_id or run, self.clock.now(),
+            EXTERNAL, partition_key, tags, visibility or PUBLIC, (), None, self.metrics.traceparent(),
+        )  # fmt: skip
         if draft is not None:
             record.id, record.run = id or draft.id or record.id, correlation_id or draft.run or run
             record.tags, record.partition_key = tags or draft.tags, partition_key or draft.partition_key
@@ -224,13 +217,17 @@ class Spine:
         """Commit for an activation; a store that stumbles is asked again, as the same commit changes nothing twice."""
         for delay in _AGAIN:
             try:
-                return await self.commit(commit)
+                committed = await self.store.commit(commit)
+                break
             except (Stale, RunCancelledError):
                 raise
             except StoreError as error:
                 self.signals.hook_failed("store.commit", error)
                 await pause(self.clock, delay)
-        return await self.commit(commit)
+        else:
+            committed = await self.store.commit(commit)
+        self.dispatch(committed)
+        return committed
 
     async def commit(self, commit: Commit) -> Committed:
         """Commit and dispatch; when the caller is cancelled meanwhile, the store tells of what it did (`attend`)."""

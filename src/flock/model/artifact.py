@@ -30,7 +30,7 @@ class _Unset(PublicVisibility):
 UNSET = _Unset()
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(slots=True, eq=False)
 class Record:
     """One artifact as a store keeps it: the envelope and the private snapshot of its payload.
 

@@ -237,7 +237,8 @@ class MemoryStore:
         """End a run, or one activation."""
         mine = [each for each in self._activations.open.values() if each.run == run or each.id == activation]
         running = tuple([each.id for each in mine if each.state is State.RUNNING])
-        result, gone = Committed(), list[Record]()
+        result = Committed()
+        gone: list[Record] = []
         if run is not None:
             gone = self._withdraw(run, result)
         self._activations.cancel(mine)

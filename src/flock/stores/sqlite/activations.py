@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +19,8 @@ from flock.model.ledger import (
 )
 from flock.stores.activating import STATES, begin, urgency, urgency_of
 from flock.stores.sqlite.counting import Counting
-from flock.stores.sqlite.records import Records, Row, activation_row, find_row
+from flock.stores.sqlite.later import Row, WritingConnection
+from flock.stores.sqlite.records import Records, find_row, new_activation
 from flock.stores.sqlite.statements import SQL
 
 _OPEN = (State.READY, State.RUNNING, State.DELAYED)
@@ -44,7 +44,7 @@ class Activations:
     """
 
     def __init__(
-        self, db: sqlite3.Connection, records: Records, counting: Counting, new_id: Callable[[], str], poison: int
+        self, db: WritingConnection, records: Records, counting: Counting, new_id: Callable[[], str], poison: int
     ) -> None:
         """Work on one connection."""
         self._db = db
@@ -139,8 +139,11 @@ class Activations:
         activation, outcome = lease.activation, settle.outcome
         self._leave(activation, suspect=crashes > 0)
         if outcome in STATES:
-            row = (STATES[outcome].value, settle.error, self._counting.at, activation.order)
-            self._db.execute(SQL["end_activation"], row)
+            at, number = self._counting.at, activation.order
+            if outcome == "done" and settle.error is None:
+                self._db.later("finish_activation").append((at, number))
+            else:
+                self._db.later("end_activation").append((STATES[outcome].value, settle.error, at, number))
             return self._counting.end(activation.runs, outcome), None
         due, deferred = now + settle.delay, outcome == "defer"
         self._db.execute(
@@ -242,12 +245,11 @@ class Activations:
                 load.waiting += 1
                 self._freed[activation.agent] = None
         made = self._made
-        self._db.executemany(
-            SQL["add_activation"], [activation_row(each, self.worker, made[each.order]) for each in self._fresh]
-        )
-        self._db.executemany(
-            SQL["add_input"], [(record.sequence, each.order) for each in self._fresh for record in each.inputs]
-        )
+        later = self._db.later
+        for each in self._fresh:
+            statement, row = new_activation(each, self.worker, made[each.order])
+            later(statement).append(row)
+        later("add_input").extend([(record.sequence, each.order) for each in self._fresh for record in each.inputs])
         self._fresh.clear()
         made.clear()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from flock.model.errors import StoreError
+from flock.stores.sqlite.later import WritingConnection
 from flock.stores.sqlite.statements import migrations
 
+C = TypeVar("C", bound=sqlite3.Connection)
 Synchronous = Literal["full", "normal"]
 _APPLICATION: Final = 0x464C4F43  # "FLOC", in the header of each file
 PATIENCE: Final = 30.0  # seconds that a step waits for another process to end its own
@@ -20,7 +22,7 @@ _MOUNTS: Final = Path("/proc/self/mounts")
 SCHEMA: Final = max(number for number, _ in migrations())
 
 
-def connect(path: Path, synchronous: Synchronous, *, create: bool = True) -> sqlite3.Connection:
+def connect(path: Path, synchronous: Synchronous, *, create: bool = True) -> WritingConnection:
     """Open a board for writing and bring its schema up to date; raises StoreError and leaves a file as it is.
 
     `create=False` refuses a path where there is no file.
@@ -29,7 +31,7 @@ def connect(path: Path, synchronous: Synchronous, *, create: bool = True) -> sql
     _refuse_place(path)
     _refuse_locked(path)
     try:
-        db = _open(path, "rwc" if create else "rw")
+        db = _open(path, "rwc" if create else "rw", WritingConnection)
         try:
             _prepare(db, path, synchronous)
         except BaseException:
@@ -45,7 +47,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     _refuse_place(path)
     try:
         # To read a board SQLite makes files beside it, which whoever may write it could not use then.
-        db = _open(path, "ro&immutable=1" if _stands_still(path) else "rw")
+        db = _open(path, "ro&immutable=1" if _stands_still(path) else "rw", sqlite3.Connection)
         try:
             _refuse_empty(path, _check(db, path))
             db.execute("PRAGMA query_only = ON")
@@ -64,7 +66,7 @@ def _stands_still(path: Path) -> bool:
     return locked and not board.with_name(f"{board.name}-wal").exists()
 
 
-def _open(path: Path, mode: str) -> sqlite3.Connection:
+def _open(path: Path, mode: str, factory: type[C]) -> C:
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -72,6 +74,7 @@ def _open(path: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
         cached_statements=_CACHED,
+        factory=factory,
     )
 
 
@@ -108,7 +111,7 @@ def _check(db: sqlite3.Connection, path: Path) -> int:
 
 def checkpoint(path: Path) -> None:
     """Copy the log into the file, as far as no reader needs it as it is; no writer waits meanwhile."""
-    db = _open(path, "rw")
+    db = _open(path, "rw", sqlite3.Connection)
     try:
         db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     finally:

@@ -25,7 +25,8 @@ from flock.model.image import (
 )
 from flock.stores.sqlite.counting import Counting
 from flock.stores.sqlite.files import connect_reader, unreadable
-from flock.stores.sqlite.records import Records, Row
+from flock.stores.sqlite.later import Row
+from flock.stores.sqlite.records import Records
 from flock.stores.sqlite.statements import SQL
 
 _PAGE: Final = 500

@@ -26,7 +26,8 @@ from flock.model.ledger import (
 from flock.ports import Types
 from flock.stores.collecting import describe, unknown
 from flock.stores.sqlite.counting import Counting, Counts, read_run
-from flock.stores.sqlite.records import Records, Row, find_row
+from flock.stores.sqlite.later import Row
+from flock.stores.sqlite.records import Records, find_row
 from flock.stores.sqlite.statements import SQL
 from flock.stores.sqlite.upkeep import fates, measure
 

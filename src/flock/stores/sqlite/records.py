@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from pydantic_core import from_json, to_json
 
 from flock.model.artifact import Record
 from flock.model.ledger import Activation, State
+from flock.model.visibility import PUBLIC
 from flock.ports import Types
 from flock.stores.activating import obstacle
 from flock.stores.codec import Encoded, decode, pruned, visibility_from, visibility_text
+from flock.stores.sqlite.later import Row, Statement
 from flock.stores.sqlite.statements import SQL
 
-Row = tuple[Any, ...]  # what sqlite3 gives
 _HEX = frozenset("0123456789abcdef")
 _LARGEST = (1 << 63) - 1  # integer of SQLite
 _MOST = 2_000  # records that a writer remembers
@@ -162,16 +162,36 @@ def artifact_row(record: Record, encoded: Encoded) -> Row:
     )  # fmt: skip
 
 
-def activation_row(activation: Activation, worker: int, made: int) -> Row:
-    """Give the row of a new activation."""
-    groups = activation.groups
-    grouped = [[record.sequence for record in group] for group in groups]
-    inputs: Sequence[object] = grouped or [record.sequence for record in activation.inputs]
+def new_artifact(record: Record, encoded: Encoded) -> tuple[Statement, Row]:
+    """Give the row of a record that has its sequence, and the statement that adds it."""
+    tagged = record.tags or record.partition_key is not None or record.trace_context is not None
+    if tagged or record.visibility is not PUBLIC:
+        return "add_artifact", artifact_row(record, encoded)
+    row = (
+        record.sequence, record.id, record.run, record.type, encoded.version, encoded.payload, record.created,
+        record.produced_by, record.depth,
+    )  # fmt: skip
+    parents = record.parents
+    if not parents and record.activation_id is None:
+        return "add_plain_artifact", row
+    return "add_plain_output", (*row, to_text(parents) if parents else None, record.activation_id, record.slot)
+
+
+def new_activation(activation: Activation, worker: int, made: int) -> tuple[Statement, Row]:
+    """Give the row of a new activation, and the statement that adds it."""
+    inputs = activation.inputs
     leased = activation.state is State.RUNNING
-    return (
+    if leased and len(inputs) == 1 and activation.trigger == "artifact" and not activation.groups:
+        return "add_plain_activation", (
+            activation.order, activation.id, activation.agent, activation.subscription, activation.run,
+            activation.priority, f"[{inputs[0].sequence}]", activation.ordinal, activation.depth, worker, made,
+        )  # fmt: skip
+    grouped = [[record.sequence for record in group] for group in activation.groups]
+    several: Sequence[object] = grouped or [record.sequence for record in inputs]
+    return "add_activation", (
         activation.order, activation.id, activation.agent, activation.subscription, activation.run,
         to_text(activation.runs) if len(activation.runs) > 1 else None, activation.priority, activation.trigger,
-        to_text(inputs), activation.ordinal, activation.depth, activation.state.value, activation.epoch,
+        to_text(several), activation.ordinal, activation.depth, activation.state.value, activation.epoch,
         activation.attempt, activation.fire_time, activation.iteration, activation.trace_context,
         worker if leased else None, made,
     )  # fmt: skip

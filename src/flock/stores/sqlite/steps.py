@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from flock.model.artifact import Record
@@ -17,14 +16,11 @@ from flock.stores.repeats import check_repeat
 from flock.stores.sqlite.activations import Activations
 from flock.stores.sqlite.collectors import Shelves
 from flock.stores.sqlite.counting import Counting
-from flock.stores.sqlite.records import Records, artifact_row
+from flock.stores.sqlite.later import WritingConnection
+from flock.stores.sqlite.records import Records, new_artifact
 from flock.stores.sqlite.statements import SQL
 
 _MOST = 500  # entries of one kind that a tick takes at once
-
-
-class Collision(Exception):  # noqa: N818 - no error: the step is done again, with more care
-    """Something that a step would write is on the board already."""
 
 
 class Steps:
@@ -33,7 +29,7 @@ class Steps:
     What is new is mostly new indeed: only a step that came upon something known is done again `careful`.
     """
 
-    def __init__(self, db: sqlite3.Connection, clock: Clock, types: Types, poison: int) -> None:
+    def __init__(self, db: WritingConnection, clock: Clock, types: Types, poison: int) -> None:
         """Work on one connection, which is inside a transaction whenever a step is called."""
         self.db = db
         self._now = clock.now
@@ -71,7 +67,8 @@ class Steps:
         self.counting.save(self._now())
 
     def undo(self) -> None:
-        """Take back what a transaction that failed has told records."""
+        """Take back what a transaction that failed has told records, and what it would have written."""
+        self.db.forget()
         for record in self._numbered:
             record.sequence = 0
         self._numbered.clear()
@@ -88,22 +85,27 @@ class Steps:
         result = Committed(stored)
         before = self.counting.sequence
         self._append(stored, encoded, None if lease is None else lease.activation.id)
-        changes = Changes()
-        dues = self._place(commit.offers, before, changes)
-        result.skipped = [tick for tick in commit.ticks if not self.activations.start_tick(tick)]
-        if commit.direct is not None:
-            inputs = {record.id: record for record in self.records.by_id([r.id for r in commit.direct.records])}
-            self.activations.start_direct(
-                commit.direct, tuple([inputs.get(record.id, record) for record in commit.direct.records])
-            )
-        if commit.offers:
-            self._apply(changes, result)
+        dues: list[float] = []
+        if commit.offers or commit.ticks or commit.direct is not None:
+            self._start(commit, before, result, dues)
+        self.counting.at = self.counting.sequence
         if lease is not None and fence is not None and commit.settle is not None:
             last, due = self.activations.settle(lease, commit.settle, fence, self._now())
-            dues += [] if due is None else [due]
+            if due is not None:
+                dues.append(due)
             if last or self._some_unserved:
                 self._note_quiet(lease.activation.runs, result)
         return self._finish(result, commit.limits, dues)
+
+    def _start(self, commit: Commit, before: int, result: Committed, dues: list[float]) -> None:
+        """Start what the records since a sequence match and what else was asked for; adds when any of it is due."""
+        changes, direct = Changes(), commit.direct
+        self._place(commit.offers, before, changes, dues)
+        result.skipped = [tick for tick in commit.ticks if not self.activations.start_tick(tick)]
+        if direct is not None:
+            inputs = {record.id: record for record in self.records.by_id([r.id for r in direct.records])}
+            self.activations.start_direct(direct, tuple([inputs.get(record.id, record) for record in direct.records]))
+        self._apply(changes, result)
 
     def _admit(self, commit: Commit) -> Sequence[Record]:
         """Give the records to be, older ones in place of repeats; raises when the commit can't be done."""
@@ -160,7 +162,7 @@ class Steps:
 
     def _append(self, stored: Sequence[Record], encoded: Sequence[Encoded], maker: str | None) -> None:
         """Write the records that are new, and give them the next sequences; `maker` is the activation that ends."""
-        now, rows, parents = self._now(), list[tuple[object, ...]](), list[tuple[str, int]]()
+        now, later = self._now(), self.db.later
         for record, text in zip(stored, encoded, strict=True):
             if record.sequence:
                 continue
@@ -169,17 +171,14 @@ class Steps:
             self._numbered.append(record)
             if record.type == FAILURE:
                 self.counting.newest_failure = sequence
-            rows.append(artifact_row(record, text))
-            if maker is None or record.activation_id != maker:
-                parents += [(parent, sequence) for parent in record.parents]
-        if rows and self.db.executemany(SQL["add_artifact"], rows).rowcount != len(rows):
-            raise Collision
-        if parents:
-            self.db.executemany(SQL["add_parent"], parents)
+            statement, row = new_artifact(record, text)
+            later(statement).append(row)
+            if record.parents and (maker is None or record.activation_id != maker):
+                later("add_parent").extend([(parent, sequence) for parent in record.parents])
 
-    def _place(self, offers: Sequence[Offer], before: int, changes: Changes) -> list[float]:
-        """Start, collect or hold back what the records since a sequence match; gives when any of it is due."""
-        now, dues, counting = self._now(), list[float](), self.counting
+    def _place(self, offers: Sequence[Offer], before: int, changes: Changes, dues: list[float]) -> None:
+        """Start, collect or hold back what the records since a sequence match; adds when any of it is due."""
+        now, counting = self._now(), self.counting
         counting.at = before
         for offer in offers:
             record = offer.record
@@ -191,11 +190,11 @@ class Steps:
                 dues.append(offer.not_before)
             elif offer.target.stages:
                 due = self._collect(offer, now, changes)
-                dues += [] if due is None else [due]
+                if due is not None:
+                    dues.append(due)
             else:
                 self.activations.start(offer.target, (record,))
         counting.at = counting.sequence
-        return dues
 
     def _had(self, offer: Offer) -> bool:
         """Say whether a subscription has had an artifact, or may not have it any more."""
@@ -331,7 +330,8 @@ class Steps:
         if run is not None:
             mine = [each for each in mine if each.run == run]
         running = tuple([each.id for each in mine if each.state.value == "running"])
-        result, gone = Committed(), list[Record]()
+        result = Committed()
+        gone: list[Record] = []
         if run is not None:
             gone = self._withdraw(run, result)
         self.activations.cancel(mine)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from flock.model.artifact import Record
 from flock.model.collect import seconds
@@ -167,14 +167,14 @@ class SQLiteStore:
 
     # ---- steps
 
-    async def _step(self, act: Callable[[Steps], Committed], *, first: bool = False) -> Committed:
+    def _step(self, act: Callable[[Steps], Committed], *, first: bool = False) -> Coroutine[Any, Any, Committed]:
         opened = self._opened
-        return await opened.writer.do(act, first=first, unheard=opened.unheard)
+        return opened.writer.do(act, first=first, unheard=opened.unheard)
 
-    async def commit(self, commit: Commit) -> Committed:
-        """Do one step, durable when this returns."""
+    def commit(self, commit: Commit) -> Coroutine[Any, Any, Committed]:
+        """Do one step, durable when this has been awaited."""
         encoded = [encode(record.snapshot) for record in commit.records]
-        return await self._step(lambda steps: steps.commit(commit, encoded), first=commit.settle is not None)
+        return self._step(lambda steps: steps.commit(commit, encoded), first=commit.settle is not None)
 
     async def claim(self, limits: Mapping[str, int], most: int) -> Sequence[Lease]:
         """Lease what is ready."""

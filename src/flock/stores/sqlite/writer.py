@@ -14,8 +14,9 @@ from typing import Any, Final, TypeVar
 
 from flock.model.errors import FlockError, StoreError
 from flock.stores.sqlite.files import PATIENCE, checkpoint
+from flock.stores.sqlite.later import Collision
 from flock.stores.sqlite.statements import SQL
-from flock.stores.sqlite.steps import Collision, Steps
+from flock.stores.sqlite.steps import Steps
 from flock.stores.sqlite.workers import Workers
 
 T = TypeVar("T")
@@ -289,11 +290,11 @@ class Writer:
 
     def _step(self, job: Job) -> None:
         """Do one step. One that is refused has changed nothing, so that it takes no other along."""
-        before = self._db.total_changes
+        before = self._db.changes
         try:
             job.answer = job.act(self._steps)
         except FlockError as error:
-            if self._db.total_changes != before:
+            if self._db.changes != before:
                 raise
             job.error = error
 

@@ -31,6 +31,15 @@ INSERT OR IGNORE INTO artifact (sequence, id, run, type, version, payload, creat
     parents, activation, slot, trace_context, depth)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
+-- name: add_plain_artifact
+INSERT OR IGNORE INTO artifact (sequence, id, run, type, version, payload, created, produced_by, depth)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: add_plain_output
+INSERT OR IGNORE INTO artifact (sequence, id, run, type, version, payload, created, produced_by, depth,
+    parents, activation, slot)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
 -- name: add_parent
 INSERT OR IGNORE INTO parent (id, child) VALUES (?, ?)
 
@@ -80,6 +89,11 @@ INSERT INTO activation (number, id, agent, subscription, run, runs, priority, ca
     epoch, attempt, deferrals, crashes, fire_time, iteration, trace_context, worker, made)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?)
 
+-- name: add_plain_activation
+INSERT INTO activation (number, id, agent, subscription, run, priority, inputs, ordinal, depth, worker, made,
+    cause, state, epoch, attempt, deferrals, crashes, iteration)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'artifact', 'running', 1, 1, 0, 0, 0)
+
 -- name: add_input
 INSERT OR IGNORE INTO input (artifact, activation) VALUES (?, ?)
 
@@ -94,6 +108,9 @@ INSERT INTO alias (id, number) VALUES (?, ?)
 
 -- name: alias
 SELECT * FROM activation WHERE number = (SELECT number FROM alias WHERE id = ?)
+
+-- name: finish_activation
+UPDATE activation SET state = 'done', error = NULL, ended = ?, worker = NULL, due = NULL, crashes = 0 WHERE number = ?
 
 -- name: end_activation
 UPDATE activation SET state = ?, error = ?, ended = ?, worker = NULL, due = NULL, crashes = 0 WHERE number = ?
