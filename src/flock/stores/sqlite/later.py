@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
+from itertools import chain
 from typing import Any, Final, Literal, get_args
 
 from typing_extensions import override
@@ -15,7 +17,9 @@ Statement = Literal[
     "add_input", "end_activation", "finish_activation",
 ]  # fmt: skip
 _ORDER: Final[tuple[Statement, ...]] = get_args(Statement)
+_UPDATES: Final = frozenset({"end_activation", "finish_activation"})
 _ARTIFACTS: Final = frozenset({"add_artifact", "add_plain_artifact", "add_plain_output"})
+_SEVERAL: Final = 16  # rows that one execution of a statement inserts, where there are as many
 
 
 class Collision(Exception):  # noqa: N818 - no error: the step is done again, with more care
@@ -53,7 +57,12 @@ class WritingConnection(sqlite3.Connection):
         for statement, rows in self._rows.items():
             if not rows:
                 continue
-            written = super().executemany(SQL[statement], rows).rowcount
+            written, several = 0, 0 if statement in _UPDATES else len(rows) - len(rows) % _SEVERAL
+            for start in range(0, several, _SEVERAL):
+                values = list(chain.from_iterable(rows[start : start + _SEVERAL]))
+                written += super().execute(_with_several(statement), values).rowcount
+            if several < len(rows):
+                written += super().executemany(SQL[statement], rows[several:]).rowcount
             if statement in _ARTIFACTS and written != len(rows):
                 raise Collision
             self._written += written
@@ -76,3 +85,10 @@ class WritingConnection(sqlite3.Connection):
         if self._waiting:
             self.write()
         return super().executemany(sql, parameters)
+
+
+@functools.cache
+def _with_several(statement: Statement) -> str:
+    """Give an insertion of one row as one of several."""
+    head, values, row = SQL[statement].rpartition("VALUES ")
+    return f"{head}{values}{', '.join([row] * _SEVERAL)}"
