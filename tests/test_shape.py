@@ -18,9 +18,11 @@ import flock
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "flock"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-CORE = [PACKAGE / "app.py", PACKAGE / "ports.py", *PACKAGE.glob("model/*.py"), *PACKAGE.glob("core/*.py")]
+SINGLE = [PACKAGE / name for name in ("app.py", "orchestrator.py", "ports.py")]
+CORE = [*SINGLE, *PACKAGE.glob("model/*.py"), *PACKAGE.glob("core/*.py")]
 
-CORE_LINES = 4848  # of code; this number may only go down (it rose once, by the port of stores that keep)
+# Of code; this number may only go down. It rose by the port of stores that keep, and by the blocking twins in app.py.
+CORE_LINES = 4923
 FACADE = [
     "AfterVisibility",
     "AgentComponent",
@@ -28,6 +30,7 @@ FACADE = [
     "Artifact",
     "Backpressure",
     "BatchSpec",
+    "BlockingCallWarning",
     "ClosedError",
     "ConfigurationError",
     "Context",

@@ -9,6 +9,7 @@ from flock.model.context import Context
 from flock.model.errors import (
     AgentFailedError,
     Backpressure,
+    BlockingCallWarning,
     ClosedError,
     ConfigurationError,
     FlockError,
@@ -41,11 +42,11 @@ from flock.sync import run_sync
 EngineComponent = Engine
 
 __all__ = [
-    "AfterVisibility", "AgentComponent", "AgentFailedError", "Artifact", "Backpressure", "BatchSpec", "ClosedError",
-    "ConfigurationError", "Context", "Engine", "EngineComponent", "EvalInputs", "EvalResult", "Event", "Failure",
-    "FanOut", "Flock", "FlockError", "JoinSpec", "LabelledVisibility", "LimitExceeded", "ObstructedError",
-    "OrchestratorComponent", "OutputError", "OutputGroup", "PrivateVisibility", "PublicVisibility", "PublishError",
-    "RunCancelledError", "RunReport", "RunStatus", "ScheduleSpec", "Stale", "StoreError", "SyncInLoopError",
-    "TenantVisibility", "Until", "Visibility", "VisibilityError", "WaitError", "Waiting", "When", "agent",
-    "flock_type", "run_sync",
+    "AfterVisibility", "AgentComponent", "AgentFailedError", "Artifact", "Backpressure", "BatchSpec",
+    "BlockingCallWarning", "ClosedError", "ConfigurationError", "Context", "Engine", "EngineComponent", "EvalInputs",
+    "EvalResult", "Event", "Failure", "FanOut", "Flock", "FlockError", "JoinSpec", "LabelledVisibility",
+    "LimitExceeded", "ObstructedError", "OrchestratorComponent", "OutputError", "OutputGroup", "PrivateVisibility",
+    "PublicVisibility", "PublishError", "RunCancelledError", "RunReport", "RunStatus", "ScheduleSpec", "Stale",
+    "StoreError", "SyncInLoopError", "TenantVisibility", "Until", "Visibility", "VisibilityError", "WaitError",
+    "Waiting", "When", "agent", "flock_type", "run_sync",
 ]  # fmt: skip

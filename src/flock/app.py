@@ -1,371 +1,96 @@
-"""Flock: wires the ports to the core. The class that users enter."""
+"""Flock: the class that users enter, and its blocking twin."""
 
 from __future__ import annotations
 
-import asyncio
-import types
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, Literal, Self, TypeVar, overload
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import Any, Self, TypeVar
 
 from opentelemetry.trace import Span
 from pydantic import BaseModel
-from typing_extensions import override
 
-from flock.core.agent import Agent
-from flock.core.clock import SystemClock
-from flock.core.components import ComponentRunner
-from flock.core.declare import AgentBuilder, declared_in
-from flock.core.execute import Limits
-from flock.core.home import Home
-from flock.core.publish import Spine
-from flock.core.roster import Roster
-from flock.core.signals import EventStream, Signals
-from flock.core.telemetry import Telemetry
-from flock.engines import function
-from flock.engines.choose import EngineChooser
-from flock.engines.threads import Threads
-from flock.history import BoardKeeper, Joined, Program, keeping
+from flock.blocking import SyncStore, blocking
 from flock.model.artifact import Artifact
-from flock.model.collect import positive
-from flock.model.errors import ConfigurationError, FlockError, PublishError
-from flock.model.evaluation import Failure
-from flock.model.events import RunReport, RunStatus
-from flock.model.visibility import Visibility
-from flock.ports import BoardHandle, Clock, Observer, OrchestratorComponent, Store
-from flock.stores.url import open_store
-from flock.sync import run_sync
-from flock.topology import Finding, Graph, check, graph
+from flock.model.events import Event
+from flock.orchestrator import AgentName, Orchestrator
+from flock.sync import Portal
 
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
-AgentName = str | Agent | AgentBuilder | Callable[..., Any]
-_DEFAULT_RUN = "default"
 
 
-class Flock:
+class Flock(Orchestrator):
     """A board and the agents on it.
 
-    Everything named `async` is awaited on one event loop; `run` is for plain scripts. Use it as an async context
-    manager to shut down cleanly; without that it starts at first use.
+    What is `async` may be awaited on any event loop, and `sync` has the blocking twin of each call. Use it as a context
+    manager, `async with flock` or `with flock.sync`, to shut down cleanly; without that it starts at first use.
     """
 
-    def __init__(
-        self,
-        model: str | None = None,
-        *,
-        name: str | None = None,
-        store: str | Store | None = None,
-        max_concurrency: int | None = None,
-        max_pending: int | None = None,
-        max_depth: int = 1000,
-        max_activations: int | None = None,
-        clock: Clock | None = None,
-        components: Sequence[OrchestratorComponent] = (),
-        observers: Sequence[Observer] = (),
-        home: Literal["auto", "background", "caller"] = "auto",
-        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
-    ) -> None:
-        """Wire a board. Raises ConfigurationError for what can't work; starts nothing."""
-        self.name = name or _DEFAULT_RUN
-        self._home_kind, self._loop_factory = home, loop_factory  # for the blocking facade
-        Failure.model_rebuild()  # here, since pydantic's building at first use is not safe between threads
-        clock = clock or SystemClock()
-        metrics = Telemetry(clock.new_id(), self.name)
-        signals = Signals(clock, metrics, observers)
-        self._spine = Spine(
-            store=_opened("memory://" if store is None else store),
-            clock=clock,
-            roster=Roster(),
-            signals=signals,
-            metrics=metrics,
-            default_run=self.name,
-            max_pending=_limit("max_pending", max_pending),
-        )
-        self.component_runner = ComponentRunner(components, signals)
-        limits = Limits(
-            max_depth=positive("max_depth", max_depth),
-            max_activations=_limit("max_activations", max_activations),
-            max_concurrency=_limit("max_concurrency", max_concurrency),
-        )
-        board = BoardHandle(lambda: self.store, self.publish, self.cancel)
-        threads = Threads(f"flock {self.name}")
-        engines = EngineChooser(model, threads)
-        self._home = Home(self._spine, self.component_runner, board, limits, engines, threads)
-        self._registrar = self._home.registrar
-        self._waiter, self._caller = self._home.waiter, self._home.caller
-        self.scheduler, self.lifecycle = self._home.scheduler, self._home.lifecycle
-        self._functions: dict[Callable[..., Any], str] = {}
-
-    # ---- agents
-
-    @overload
-    def agent(self, name: str) -> AgentBuilder: ...
-    @overload
-    def agent(self, name: F) -> F: ...
-    def agent(self, name: str | F) -> AgentBuilder | F:
-        """Start declaring an agent by name, or make a function one: `@flock.agent`. It reserves its name at once."""
-        if isinstance(name, str):
-            return self._registrar.reserve(AgentBuilder(name))
-        builder = AgentBuilder(function.name_of(name)).calls(name)
-        function.declare(builder, name)
-        self._functions[name] = self._registrar.reserve(builder).declared.name
-        return name
-
-    def include(self, *sources: types.ModuleType | Callable[..., Any] | AgentBuilder) -> None:
-        """Register what modules declare with `@agent`, or single functions and builders."""
-        for each in declared_in(sources):
-            if isinstance(each, AgentBuilder):
-                self._registrar.reserve(each)
-            else:
-                self.agent(each)
+    def run(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401
+        """Do what `arun` does and block until then, from anywhere but the event loop that the Flock lives on."""
+        return self.sync.run(agent, *inputs, timeout=timeout)
 
     @property
-    def agents(self) -> Mapping[str, Agent]:
-        """The registered agents by name."""
-        self._registrar.freeze()
-        return types.MappingProxyType(self._spine.roster.agents)
+    def sync(self) -> SyncFlock:
+        """The blocking twin of every call, for code that does not `await`."""
+        return SyncFlock(self, self.portal)
 
-    def get_agent(self, name: str) -> Agent:
-        """Give an agent; raises ConfigurationError that lists the known ones."""
-        self._registrar.freeze()
-        return self._spine.roster.get(name)
 
-    def remove_agent(self, name: str) -> None:
-        """Let an agent go. What runs ends; what waits for it stays and goes on when an agent of that name is back."""
-        self._registrar.freeze()
-        self._spine.roster.remove(name)
-        self._registrar.forget(name)
-        self.lifecycle.unwatch(name)
-        self._home.executor.forget(name)
-        self._functions = {fn: known for fn, known in self._functions.items() if known != name}
+class SyncFlock:
+    """Every call of a Flock as one that blocks until it is done on the Flock's home loop, as `Portal.call` says."""
 
-    async def ready(self) -> None:
-        """Start, and register what was declared."""
-        await self._home.enter()
+    def __init__(self, flock: Flock, portal: Portal) -> None:
+        """Call this Flock by way of its portal."""
+        self.target = flock
+        self.portal = portal
 
-    def check(self) -> list[Finding]:
-        """Look for what is probably a mistake in how the agents fit together."""
-        self._registrar.freeze()
-        return check(self._spine.roster.agents.values(), self._home.missing)
-
-    def graph(self) -> Graph:
-        """Give the graph of types and agents, to draw or to save."""
-        self._registrar.freeze()
-        return graph(self._spine.roster.agents.values())
-
-    # ---- publishing
-
-    async def publish(
-        self,
-        obj: BaseModel | Mapping[str, Any] | Artifact,
-        *,
-        id: str | None = None,
-        correlation_id: str | None = None,
-        partition_key: str | None = None,
-        tags: Iterable[str] = (),
-        visibility: Visibility | None = None,
-    ) -> Artifact:
-        """Put one object on the board; returns when it is durable.
-
-        Raises PublishError for what is invalid or comes too late for a cancelled run; nothing is stored then. The same
-        `id` with the same content gives the stored artifact.
-        """
-        if self._home.loop is not asyncio.get_running_loop() or self._registrar.waits or self._spine.closed:
-            await self._home.enter(publishing=True)
-        record = self._spine.record(obj, id, correlation_id, partition_key, _tags(tags) if tags else _NONE, visibility)
-        (stored,) = await self._spine.publish([record])
-        return Artifact.of(stored)
-
-    async def publish_many(
-        self,
-        objs: Iterable[BaseModel | Mapping[str, Any] | Artifact],
-        *,
-        id: Sequence[str] | None = None,
-        correlation_id: str | None = None,
-        partition_key: str | None = None,
-        tags: Iterable[str] = (),
-        visibility: Visibility | None = None,
-    ) -> list[Artifact]:
-        """Put several objects on the board in one commit: all or nothing. `id` takes one id per object."""
-        await self._home.enter(publishing=True)
-        several, labels = list(objs), _tags(tags)
-        ids: Sequence[str | None] = [None] * len(several) if id is None else list(id)
-        if len(ids) != len(several) or isinstance(id, str):
-            raise PublishError(f"publish_many takes one id per object: {len(several)} objects, {len(ids)} ids")
-        records = [
-            self._spine.record(obj, each, correlation_id, partition_key, labels, visibility)
-            for obj, each in zip(several, ids, strict=True)
-        ]
-        return [Artifact.of(record) for record in await self._spine.publish(records)] if records else []
-
-    # ---- direct use
-
-    async def invoke(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401
-        """Run one agent once with exactly these inputs and give its outputs; raises what it raised.
-
-        The inputs are published for every other agent, unless they are on the board. Past gates and predicates, but
-        not past visibility, retry and timeout. A TimeoutError or cancellation cancels the activation.
-        """
-        await self._home.enter()
-        return await self._caller.invoke(self._named(agent), inputs, timeout)
-
-    async def arun(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401
-        """Invoke, then wait until that run is idle; gives the agent's outputs."""
-        await self._home.enter()
-        return await self._caller.until_idle(self._named(agent), inputs, timeout)
-
-    def run(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401
-        """Do what `arun` does, from code without an event loop; raises SyncInLoopError inside one."""
-
-        async def arun() -> list[Artifact]:
-            return await self.arun(agent, *inputs, timeout=timeout)
-
-        return run_sync(arun)
-
-    async def ask(self, obj: Any, returns: type[T], timeout: float | None = None) -> T:  # noqa: ANN401
-        """Publish in a run of its own and give the first artifact of a type from that run, never the asked one.
-
-        Raises AgentFailedError with the first Failure, WaitError with what waits when the run goes idle without an
-        answer, TimeoutError; a timeout or cancellation cancels that run.
-        """
-        await self._home.enter(publishing=True)
-        return await self._caller.ask(obj, returns, timeout)
-
-    # ---- waiting
-
-    async def run_until_idle(
-        self, *, timeout: float | None = None, correlation_id: str | None = None, drain: bool = False
-    ) -> RunReport:
-        """Wait until no work is left: in the ambient `traced_run` if there is one, else on the whole board.
-
-        After `timeout` seconds the report says `idle=False` and work goes on. `drain` flushes partial batches.
-        """
-        await self._home.enter()
-        return await self._waiter.idle(timeout=timeout, run=correlation_id, drain=drain)
-
-    async def run_until(self, condition: object, *, timeout: float | None = None) -> bool:
-        """Wait until an Until condition holds; False after the timeout, or when nothing could make it true any more."""
-        await self._home.enter()
-        return await self._waiter.until(condition, timeout=timeout)
-
-    async def status(self, correlation_id: str) -> RunStatus:
-        """Say where a run stands."""
-        await self._home.enter()
-        return await self._waiter.status(correlation_id)
-
-    async def cancel(self, correlation_id: str) -> int:
-        """End one run for good; gives how many activations ended."""
-        await self._home.enter()
-        return await self.scheduler.cancel_run(correlation_id)
-
-    async def retry(self, *ids: str, all: bool = False) -> Sequence[str]:  # noqa: A002 - what `ids` would be
-        """Make failed activations ready again, with all their attempts; gives the ids of those that are.
-
-        `store.failures()` lists them. Raises StoreError on a store that does not keep them.
-        """
-        await self._home.enter()
-        if all == bool(ids):
-            raise ConfigurationError("retry takes ids of failed activations, or all=True")
-        retried = await keeping(self._spine.store).retry(None if all else ids)
-        await self.scheduler.claim()
-        return retried
+    ready = blocking(Orchestrator.ready)
+    publish = blocking(Orchestrator.publish)
+    publish_many = blocking(Orchestrator.publish_many)
+    invoke = blocking(Orchestrator.invoke)
+    run = blocking(Orchestrator.arun)
+    ask = blocking(Orchestrator.ask)
+    run_until_idle = blocking(Orchestrator.run_until_idle)
+    run_until = blocking(Orchestrator.run_until)
+    status = blocking(Orchestrator.status)
+    cancel = blocking(Orchestrator.cancel)
+    retry = blocking(Orchestrator.retry)
 
     def stream(
         self, *types: type[BaseModel], correlation_id: str | None = None, since: int | None = None
-    ) -> AsyncGenerator[Artifact, None]:
-        """Give artifacts as they are committed from this call on (or after a sequence), until shutdown."""
-        cursor = self._spine.last_sequence if since is None else since
+    ) -> Generator[Artifact, None, None]:
+        """Give artifacts as `Flock.stream` does; leaving the iteration early closes it."""
+        self.ready()
+        return self.portal.iterate_blocking(self.target.stream(*types, correlation_id=correlation_id, since=since))
 
-        async def follow() -> AsyncGenerator[Artifact, None]:
-            if not self._spine.closed:
-                await self._home.enter()
-            async for artifact in self._waiter.follow(types, correlation_id, cursor):
-                yield artifact
+    def events(self, *, capacity: int = 1000) -> Generator[Event, None, None]:
+        """Give what happens as `Flock.events` does; leaving the iteration early closes it."""
+        return self.portal.iterate_blocking(self.target.events(capacity=capacity))
 
-        return follow()
-
-    def events(self, *, capacity: int = 1000) -> EventStream:
-        """Give what happens from this call on; of what a slow reader misses the count is told."""
-        return self._spine.signals.stream(positive("events(capacity=...)", capacity))
-
-    # ---- runs
-
-    @asynccontextmanager
-    async def traced_run(
-        self, name: str = "workflow", *, correlation_id: str | None = None
-    ) -> AsyncGenerator[Span, None]:
-        """Make a run the ambient one: what is published inside belongs to it. Leaving it neither waits nor cancels."""
-        await self._home.enter()
-        with self._caller.traced(name, correlation_id) as span:
+    @contextmanager
+    def traced_run(self, name: str = "workflow", *, correlation_id: str | None = None) -> Generator[Span, None, None]:
+        """Make a run the ambient one of the calling code, as `Flock.traced_run` does."""
+        self.ready()
+        with self.target._caller.traced(name, correlation_id) as span:  # noqa: SLF001 - its twin
             yield span
 
     @property
-    def correlation_id(self) -> str:
-        """The run that a publish would join here and now."""
-        return self._caller.run
+    def store(self) -> SyncStore:
+        """The board as its operator has it."""
+        return SyncStore(self.portal, self.target.store)
 
-    # ---- life
+    def call(self, async_fn: Callable[..., Awaitable[T]], *args: Any, timeout: float | None = None) -> T:  # noqa: ANN401
+        """Run an async function on the home loop, where it may await the Flock and keep what is bound to a loop."""
+        return self.portal.call(async_fn, *args, timeout=timeout)
 
-    @property
-    def store(self) -> BoardKeeper:
-        """The board as its operator has it: reads of everything, its past, and its upkeep."""
-        program = Program(self._joined, lambda: self.agents, _opened)
-        return BoardKeeper(self._spine.store, self._spine.clock, self._spine.roster.types, program)
+    def close(self) -> None:
+        """Shut down, as `Flock.shutdown` does, and end the loop that was started for blocking calls; once."""
+        self.portal.close()
 
-    def use_store(self, store: str | Store) -> None:
-        """Keep the board in another store than was declared; raises FlockError once the Flock has started."""
-        if self._home.loop is not None:
-            raise FlockError(f"Flock {self.name!r} has started: it keeps its store")
-        self._spine.store = _opened(store)
-
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         """Start."""
-        await self._home.enter()
+        self.ready()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         """Shut down."""
-        await self.shutdown()
-
-    async def shutdown(self, *, grace: float = 5.0) -> RunReport:
-        """Stop intake, let running activations end for `grace` seconds, then cancel them; flushes and loses nothing.
-
-        The report says what waits. A second call gives a report and does nothing.
-        """
-        return await self._home.leave(grace)
-
-    # ---- inside
-
-    def _joined(self, agent: AgentName) -> Joined:
-        found = self.get_agent(self._named(agent))
-        return found, self._registrar.joined[found.name]
-
-    def _named(self, agent: AgentName) -> str:
-        if isinstance(agent, str):
-            return agent
-        if isinstance(agent, Agent):
-            return agent.name
-        if isinstance(agent, AgentBuilder):
-            return agent.declared.name
-        return self._functions.get(agent) or function.name_of(agent)
-
-    @override
-    def __repr__(self) -> str:
-        """Name it and its agents."""
-        return f"<Flock {self.name!r} with {len(self._spine.roster.agents) + len(self._registrar.pending)} agents>"
-
-
-def _opened(store: str | Store) -> Store:
-    return open_store(store) if isinstance(store, str) else store
-
-
-def _limit(name: str, value: int | None) -> int | None:
-    return None if value is None else positive(name, value)
-
-
-_NONE: frozenset[str] = frozenset()
-
-
-def _tags(tags: Iterable[str]) -> frozenset[str]:
-    return frozenset({tags} if isinstance(tags, str) else tags)
+        self.close()

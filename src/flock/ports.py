@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -159,6 +159,9 @@ class Workers(Protocol):
     def close(self) -> None:
         """Let idle workers end, and busy ones after their body."""
 
+    def forget(self) -> None:
+        """Begin anew in the child of a fork, where no worker is."""
+
 
 class Handle(Protocol):
     """Something to be called later that can be called off."""
@@ -207,13 +210,16 @@ class Store(Protocol):
     async def open(self, clock: Clock, types: Types) -> ledger.Committed:
         """Migrate and recover; gives the clock the time of the last commit. The answer's `due` is when to tick."""
 
+    def forget(self) -> None:
+        """Begin anew in the child of a fork, with the same subscriptions: what is open is the parent's."""
+
     def declare(self, targets: Iterable[ledger.Target]) -> None:
         """Know these subscriptions: what their collectors have due is this process's to do."""
 
     async def close(self) -> None:
         """Release what is open; calling it twice is fine."""
 
-    async def commit(self, commit: ledger.Commit) -> ledger.Committed:
+    def commit(self, commit: ledger.Commit) -> Coroutine[Any, Any, ledger.Committed]:
         """Do one atomic, idempotent step; raises Stale, Backpressure, RunCancelledError, PublishError, StoreError."""
 
     async def claim(self, limits: Mapping[str, int], most: int) -> Sequence[ledger.Lease]:

@@ -19,7 +19,7 @@ from flock.core.schedule import Scheduler
 from flock.core.settle import Settler
 from flock.core.wait import Waiter
 from flock.model.artifact import Artifact, Record
-from flock.model.errors import ClosedError, FlockError
+from flock.model.errors import ClosedError
 from flock.model.events import RunReport
 from flock.ports import BoardHandle, Workers
 
@@ -67,7 +67,7 @@ class Home:
     async def enter(self, *, publishing: bool = False) -> None:
         """Start on the running loop if need be, and enlist what was declared since.
 
-        Raises ClosedError after the shutdown, but lets agents that still run publish, and FlockError on another loop.
+        Raises ClosedError after the shutdown, but lets agents that still run publish.
         """
         closed, loop = self.spine.closed, asyncio.get_running_loop()
         if closed and not (publishing and acting(self.spine) is not None):
@@ -81,6 +81,12 @@ class Home:
             await self.registrar.enlist()
         if self.spine.unclaimed and not closed:
             await self.scheduler.claim()
+
+    def forget(self) -> None:
+        """Begin anew in the child of a fork: what runs, and what is in a file, is the parent's."""
+        self.loop = self._adopting = None
+        self.spine.store.forget()
+        self._workers.forget()
 
     async def leave(self, grace: float) -> RunReport:
         """Shut down, once; says what waits, and warns of what is lost or was left behind."""
@@ -112,9 +118,6 @@ class Home:
     async def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         """Work on this loop; what another loop left running runs again."""
         again = self.loop is not None
-        if self.loop is not None and not self.loop.is_closed():
-            name = self.spine.default_run
-            raise FlockError(f"Flock {name!r} works on another event loop, which is still open: use it from there")
         self.scheduler.adopt()
         types = self.spine.roster.types
         opened = await self.spine.store.open(self.spine.clock, types)

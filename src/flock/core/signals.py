@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from flock.core.names import Counter
 from flock.core.telemetry import Telemetry
@@ -15,6 +15,8 @@ from flock.model.ledger import Activation
 from flock.ports import Clock, Observer
 
 logger = logging.getLogger("flock")
+
+T = TypeVar("T")
 
 
 class Channel:
@@ -50,6 +52,7 @@ class Signals:
         self._telemetry = telemetry
         self._observers = list(observers)
         self._streams: list[EventStream] = []
+        self.at_home: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]] = _directly
         self.listened = bool(observers)
         self.changed = Channel()  # something was committed
         self.quiet = Channel()  # a run may have become idle
@@ -137,6 +140,10 @@ class EventStream:
 
     async def __anext__(self) -> Event:
         """Give the next event."""
+        event: Event = await self._signals.at_home(self._next)
+        return event
+
+    async def _next(self) -> Event:
         while not self._buffer:
             if self._missed is not None:
                 missed, self._missed = self._missed, None
@@ -148,5 +155,12 @@ class EventStream:
 
     async def aclose(self) -> None:
         """Stop listening."""
+        await self._signals.at_home(self._close)
+
+    async def _close(self) -> None:
         self._signals.close(self)
         self.end()
+
+
+async def _directly(async_fn: Callable[[], Awaitable[T]]) -> T:
+    return await async_fn()

@@ -24,11 +24,15 @@ class Threads:
     def __init__(self, name: str) -> None:
         """Start without any."""
         self._name = name
+        self._closed = False
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew in the child of a fork, where no thread is."""
         self._idle: list[queue.SimpleQueue[_Job | None]] = []
         self._lock = threading.Lock()
         self._count = 0
         self._late: dict[asyncio.Future[Any], str] = {}
-        self._closed = False
 
     @property
     def late(self) -> frozenset[str]:

@@ -57,6 +57,10 @@ class SyncInLoopError(FlockError, RuntimeError):
     """Raised when a blocking call would block the event loop that it needs."""
 
 
+class BlockingCallWarning(RuntimeWarning):
+    """Tells that a blocking call makes the event loop around it stand still."""
+
+
 class WaitError(FlockError, RuntimeError):
     """Raised when waiting could never end: nothing is left to wait for, or it waits for itself."""
 

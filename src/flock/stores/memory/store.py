@@ -56,13 +56,18 @@ class MemoryStore:
 
     def __init__(self, *, keep_runs: int | None = None) -> None:
         """Start with an empty board."""
+        self._keep_runs = keep_runs
+        self._declared: dict[str, Target] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Have an empty board: in the child of a fork it is another one."""
         self._now: Callable[[], float] = unopened
         self._types: Types | None = None  # for restoring: else it holds the payloads themselves
         self._hint: Callable[[], None] = _ignore
-        self._declared: dict[str, Target] = {}
         self._restored = 0.0  # the time of the image that this board has come from
         self._log = Log()
-        self._runs = Runs(keep_runs)
+        self._runs = Runs(self._keep_runs)
         self._archive = Archive(self._log)
         self._timeline = Timeline()
         self._collectors = Collectors()

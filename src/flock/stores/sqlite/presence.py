@@ -44,6 +44,10 @@ class Presence:
     def leave(self) -> None:
         """Give up the lock and the socket."""
         clean(self._board, self.token)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Leave the lock and the socket to the process that has forked: they end with that alone."""
         os.close(self._lock)
         if self.socket is not None:
             self.socket.close()

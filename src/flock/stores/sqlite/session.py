@@ -77,6 +77,11 @@ class Session:
             self._connections.append(db)
         return _read_on(db, read, self._types, self._targets)
 
+    def abandon(self) -> None:
+        """Be the parent's alone, in the child of a fork, which may neither use nor close what SQLite has open."""
+        self.workers.presence.abandon()
+        _of_parents.append(self)
+
     async def close(self) -> None:
         """Leave, and end the threads, also when the file refuses to be told of it."""
         self._deafen()
@@ -88,6 +93,9 @@ class Session:
             for db in (*self._connections, self._steps.db):
                 db.close()
             self.workers.presence.leave()
+
+
+_of_parents: Final[list[Session]] = []
 
 
 def _ignore(_: object) -> None:

@@ -151,6 +151,12 @@ class SQLiteStore:
         if found is not None:
             await found.close()
 
+    def forget(self) -> None:
+        """Open the file anew at the next use; the connections of the process that has forked stay as they are."""
+        found, self._open = self._open, None
+        if found is not None:
+            found.abandon()
+
     def attend(self, hint: Callable[[], None], unheard: Callable[[Committed], None]) -> None:
         """Tell of other processes' changes, of work taken over from one that is gone, and of commits nobody heard."""
         self._opened.attend(hint, unheard)
