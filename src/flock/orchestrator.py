@@ -92,7 +92,7 @@ class Orchestrator:
         engines = EngineChooser(model, threads)
         self._home = Home(self._spine, self.component_runner, board, limits, engines, threads)
         self._registrar = self._home.registrar
-        self._waiter, self._caller = self._home.waiter, self._home.caller
+        self._waiter, self.caller = self._home.waiter, self._home.caller
         self.scheduler, self.lifecycle = self._home.scheduler, self._home.lifecycle
         self._functions: dict[Callable[..., Any], str] = {}
 
@@ -211,13 +211,13 @@ class Orchestrator:
         not past visibility, retry and timeout. A TimeoutError or cancellation cancels the activation.
         """
         await self._home.enter()
-        return await self._caller.invoke(self._named(agent), inputs, timeout)
+        return await self.caller.invoke(self._named(agent), inputs, timeout)
 
     @at_home
     async def arun(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401
         """Invoke, then wait until that run is idle; gives the agent's outputs."""
         await self._home.enter()
-        return await self._caller.until_idle(self._named(agent), inputs, timeout)
+        return await self.caller.until_idle(self._named(agent), inputs, timeout)
 
     @at_home
     async def ask(self, obj: Any, returns: type[T], timeout: float | None = None) -> T:  # noqa: ANN401
@@ -227,7 +227,7 @@ class Orchestrator:
         answer, TimeoutError; a timeout or cancellation cancels that run.
         """
         await self._home.enter(publishing=True)
-        return await self._caller.ask(obj, returns, timeout)
+        return await self.caller.ask(obj, returns, timeout)
 
     # ---- waiting
 
@@ -299,13 +299,13 @@ class Orchestrator:
     ) -> AsyncGenerator[Span, None]:
         """Make a run the ambient one: what is published inside belongs to it. Leaving it neither waits nor cancels."""
         await self.ready()
-        with self._caller.traced(name, correlation_id) as span:
+        with self.caller.traced(name, correlation_id) as span:
             yield span
 
     @property
     def correlation_id(self) -> str:
         """The run that a publish would join here and now."""
-        return self._caller.run
+        return self.caller.run
 
     # ---- life
 
