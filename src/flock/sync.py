@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import functools
+import importlib
 import logging
 import os
 import threading
@@ -25,7 +26,7 @@ T_co = TypeVar("T_co", covariant=True)
 HomeKind = Literal["auto", "background", "caller"]
 logger = logging.getLogger("flock")
 PATIENCE: Final = 5.0  # seconds that work which is cancelled has for its clean-up
-_LOOK: Final = 0.5  # seconds after which whoever waits looks whether the loop is still there
+_LOOK: Final = 0.2  # seconds after which whoever waits looks whether the loop is still there
 
 
 def run_sync(async_fn: Callable[..., Awaitable[T]], *args: Any, timeout: float | None = None) -> T:  # noqa: ANN401
@@ -159,10 +160,14 @@ class Portal:
     def _wait(self, call: Call[Any], home: Loop, ended: threading.Lock, timeout: float | None) -> bool:
         """Wait for the end; False when that takes longer than the timeout."""
         left = float("inf") if timeout is None else max(0.0, timeout)
+        task = None if running_loop() is None else asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
         while not ended.acquire(timeout=min(_LOOK, left)):
             left -= min(_LOOK, left)
             if not left:
                 return False
+            if task is not None and task.cancelling() > before:  # as `asyncio.run` does when it is interrupted
+                raise asyncio.CancelledError
             self._look(call, home)
         return True
 
@@ -311,13 +316,18 @@ class _Host:
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()
-        for last in (_finish(tasks), loop.shutdown_asyncgens(), loop.shutdown_default_executor()):
+        for last in (_finish(tasks), loop.shutdown_asyncgens(), _end_executor(loop)):
             loop.run_until_complete(asyncio.wait({loop.create_task(last)}, timeout=PATIENCE))
 
 
 async def _finish(tasks: set[asyncio.Task[Any]]) -> None:
     if tasks:
         await asyncio.wait(tasks)
+
+
+async def _end_executor(loop: Loop) -> None:
+    with suppress(RuntimeError):  # at the end of the process some versions start no thread, which this needs
+        await loop.shutdown_default_executor()
 
 
 async def _close(source: Source[Any]) -> None:
@@ -363,6 +373,7 @@ def _forget_all() -> None:
 @functools.cache
 def _end_at_exit() -> None:
     """End all loops in the background with the interpreter, while threads can still be started."""
+    importlib.import_module("concurrent.futures.thread")  # whose own end is to come later
     register: Callable[[Callable[[], None]], object] = getattr(threading, "_register_atexit", atexit.register)
     register(_end_all)
 

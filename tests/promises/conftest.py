@@ -33,7 +33,7 @@ def kind_of_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: p
                 return url_opened(url)
             return SQLiteStore(tmp_path / f"board {made}.db", synchronous="normal")
 
-        monkeypatch.setattr("flock.app.open_store", open_store)
+        monkeypatch.setattr("flock.orchestrator.open_store", open_store)
     return kind
 
 

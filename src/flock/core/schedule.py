@@ -126,7 +126,7 @@ class Scheduler:
             await self._spine.publish(fresh, without=agent.name, direct=direct)
             return await future
         except asyncio.CancelledError:
-            await asyncio.shield(self.spawn(self._withdraw(activation=key)))
+            await asyncio.shield(self.spawn(self._call_off(key)))
             raise
         finally:
             self._settler.results.pop(key, None)
@@ -146,6 +146,16 @@ class Scheduler:
         """End a run: its tasks are cancelled and have a moment for their clean-up; gives how many activations ended."""
         return await asyncio.shield(self.spawn(self._end_run(run, asyncio.current_task())))
 
+    async def _call_off(self, activation: str) -> None:
+        _, tasks = await self._withdraw(activation=activation)
+        await self._see_off(tasks)
+
+    async def _see_off(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """Give cancelled tasks a moment for their clean-up; those that take longer are abandoned."""
+        if tasks:
+            await self._wait(tasks, _LAST_PATIENCE)
+            self._abandoned.update(task for task in tasks if not task.done())
+
     async def _end_run(self, run: str, caller: asyncio.Task[Any] | None) -> int:
         signals = self._spine.signals
         withdrawn, tasks = await self._withdraw(run=run)
@@ -154,10 +164,7 @@ class Scheduler:
         if ids:
             signals.dropped("withdrawn", "run cancelled", run=run, artifacts=ids)
         signals.emit("cancelled", run=run, count=len(withdrawn.ended))
-        others = [task for task in tasks if task is not caller]
-        if others:
-            await self._wait(others, _LAST_PATIENCE)
-            self._abandoned.update(task for task in others if not task.done())
+        await self._see_off([task for task in tasks if task is not caller])
         return len(withdrawn.ended)
 
     async def _withdraw(self, **which: str) -> tuple[Withdrawn, list[asyncio.Task[None]]]:

@@ -88,8 +88,8 @@ class Session:
         try:
             await self.writer.do(self.workers.leave)
         finally:
+            await self.writer.do(lambda _: self._readers.shutdown(), alone=True)  # in a thread that is there already
             await self.writer.close()
-            await asyncio.to_thread(self._readers.shutdown)
             for db in (*self._connections, self._steps.db):
                 db.close()
             self.workers.presence.leave()
