@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
-RAW, FLOCK, IMPORT, DURABLE = "bench_raw.py", "bench_flock.py", "bench_import.py", "bench_durable.py"
+RAW, FLOCK, IMPORT, DURABLE, SYNC = (f"bench_{name}.py" for name in ("raw", "flock", "import", "durable", "sync"))
 
 Outcome = Mapping[str, float]  # what one run reports, by quantity
 Command = tuple[str, ...]  # a script and its arguments
@@ -110,6 +110,10 @@ CASES = (
             ("MEMORY", "weigh", "small", "large"),
         )
     ),
+    *(
+        Case(name=f"SYNC {way}", baseline=(SYNC, other), measured=(SYNC, way))
+        for way, other in (("inside", "inside-by-thread"), ("outside", "outside-by-run"), ("native", "plain"))
+    ),
     Case(name="IMPORT", baseline=(IMPORT, "asyncio", "pydantic.main"), measured=(IMPORT, "flock")),
 )
 
@@ -185,6 +189,10 @@ FIGURES = (
         unit="MB",
         target=64.0,
     ),
+    Figure(name="SYNC", what="a blocking call inside a running loop", cases=("SYNC inside",), target=0.3),
+    Figure(name="SYNC", what="its time", cases=("SYNC inside",), kind="absolute", target=60.0),
+    Figure(name="SYNC", what="a blocking call in a plain thread", cases=("SYNC outside",), target=1.0),
+    Figure(name="SYNC", what="what an await at home pays", cases=("SYNC native",), kind="added", target=1.0),
     Figure(
         name="IMPORT",
         what="CPU of a process that imports it",

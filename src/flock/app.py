@@ -70,7 +70,7 @@ class SyncFlock:
     def traced_run(self, name: str = "workflow", *, correlation_id: str | None = None) -> Generator[Span, None, None]:
         """Make a run the ambient one of the calling code, as `Flock.traced_run` does."""
         self.ready()
-        with self.target.caller.traced(name, correlation_id) as span:  # noqa: SLF001 - its twin
+        with self.target.caller.traced(name, correlation_id) as span:
             yield span
 
     @property

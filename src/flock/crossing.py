@@ -25,7 +25,7 @@ _warned: set[tuple[str, int]] = set()  # places in code
 class Call(Generic[T]):
     """One awaitable on a home loop, on behalf of somebody elsewhere; `on_end` is called there."""
 
-    __slots__ = ("__weakref__", "_async_fn", "_cancelled", "_context", "_error", "_on_end", "_task", "_value", "over")
+    __slots__ = ("_async_fn", "_cancelled", "_context", "_error", "_on_end", "_task", "_value", "over")
 
     def __init__(self, async_fn: Callable[[], Awaitable[T]], on_end: Callable[[], object]) -> None:
         """Take the caller's context along."""

@@ -104,6 +104,8 @@ class Portal:
             call.cancel(home)
             await asyncio.wait({over}, timeout=PATIENCE)
             raise
+        finally:
+            self._let_go(call)
         return call.outcome()
 
     async def here(self, async_fn: Callable[[], Awaitable[T]]) -> T:
@@ -155,6 +157,8 @@ class Portal:
             call.cancel(home)
             ended.acquire(timeout=PATIENCE)
             raise
+        finally:
+            self._let_go(call)
         return call.outcome()
 
     def _wait(self, call: Call[Any], home: Loop, ended: threading.Lock, timeout: float | None) -> bool:
@@ -244,6 +248,11 @@ class Portal:
         except RuntimeError:
             raise ClosedError(f"{self._name!r} is closed: its event loop has ended") from None
 
+    def _let_go(self, call: Call[Any]) -> None:
+        host = self._host
+        if host is not None:
+            host.calls.discard(call)
+
     def _look(self, call: Call[Any], home: Loop) -> None:
         """Raise when nobody runs the home loop any more, so that what was asked for never comes."""
         if not call.over and self._host is None and not home.is_running():
@@ -270,7 +279,7 @@ class _Host:
     def __init__(self, name: str, loop_factory: Callable[[], Loop] | None) -> None:
         """Start the thread, a daemon: nothing on it keeps the process from its end, where it is stopped."""
         self.loop = (loop_factory or asyncio.new_event_loop)()
-        self.calls: weakref.WeakSet[Call[Any]] = weakref.WeakSet()
+        self.calls: set[Call[Any]] = set()  # for which somebody waits
         self._stopping = False
         _end_at_exit()
         self._thread = threading.Thread(target=self._work, name=f"flock home loop of {name}", daemon=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import gc
 import inspect
 import sys
@@ -16,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -168,7 +167,7 @@ def test_r1_a_home_that_is_the_callers_is_never_started() -> None:
 
 def test_r1_another_home_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="'auto', 'background' or 'caller'"):
-        Flock(home="elsewhere")  # pyright: ignore[reportArgumentType]
+        Flock(home=cast("Any", "elsewhere"))
 
 
 def test_r1_after_the_loop_of_the_first_use_another_one_is_the_home(flock: Flock) -> None:
@@ -186,7 +185,7 @@ def test_r2_every_call_has_a_blocking_twin(flock: Flock) -> None:
     own = {"shutdown", "arun"}  # close, run
     calls = {name for name, member in inspect.getmembers(Flock) if inspect.iscoroutinefunction(inspect.unwrap(member))}
     assert {name for name in calls - own if not name.startswith("_")} <= set(dir(flock.sync))
-    reads = {name for name, member in inspect.getmembers(flock.store, inspect.iscoroutinefunction)}
+    reads = {name for name, _ in inspect.getmembers(flock.store, inspect.iscoroutinefunction)}
     assert {name for name in reads if not name.startswith("_")} <= set(dir(flock.sync.store))
 
 
@@ -302,7 +301,7 @@ async def test_r4_a_call_that_would_wait_for_its_own_caller_is_refused() -> None
         with pytest.raises(SyncInLoopError, match="blocked by the call that leads here"):
             run_sync(publish)
         with pytest.raises(SyncInLoopError, match="blocked by the call that leads here"):
-            run_sync(functools.partial(asyncio.to_thread, flock.sync.publish), Order())
+            run_sync(lambda: asyncio.to_thread(lambda: flock.sync.publish(Order())))
 
 
 # ---- R5
@@ -427,10 +426,8 @@ def test_r6_spans_keep_their_parents(flock_spans: Tracing) -> None:
     flock.sync.close()
     spans = {span.name: span for span in flock_spans.spans}
     run, agent = spans["invoke_workflow mine"], spans["invoke_agent pack"]
-    assert run.parent is not None
-    assert run.parent.span_id == request.get_span_context().span_id
-    assert agent.parent is not None
-    assert agent.parent.span_id == run.get_span_context().span_id
+    parents = [span.parent and span.parent.span_id for span in (run, agent)]
+    assert parents == [request.get_span_context().span_id, run.context and run.context.span_id]
 
 
 # ---- R7
@@ -546,7 +543,12 @@ def test_r12_the_same_exception_reaches_the_caller_with_a_readable_traceback(flo
     async def fail() -> None:
         raise error
 
-    for call in (lambda: flock.sync.call(fail), lambda: run_sync(fail), lambda: asyncio.run(flock.portal.hop(fail))):
+    calls: list[Callable[[], None]] = [
+        lambda: flock.sync.call(fail),
+        lambda: run_sync(fail),
+        lambda: asyncio.run(flock.portal.hop(fail)),
+    ]
+    for call in calls:
         with pytest.raises(ValueError, match="the very one") as caught:
             call()
         assert caught.value is error
