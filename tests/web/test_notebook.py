@@ -318,9 +318,22 @@ async def test_the_example_runs_from_top_to_bottom_twice(kernel: Kernel) -> None
         assert [text for text in told.values() if "Error" in text] == []
 
 
-async def test_a_kernel_ends_at_once_whatever_its_flocks_do(tmp_path: Path) -> None:
+async def test_a_kernel_ends_at_once_whatever_its_flocks_do_and_lets_their_work_clean_up(tmp_path: Path) -> None:
     idle = AGENTS + 'flock.sync.ask(Ticket(text="a"), Reply)'
-    busy = f'{AGENTS}busy = flock\n{WORK.replace("begun", "at work")}\nflock.sync.publish(Ticket(text="b"))'
+    busy = f"""
+{AGENTS}
+busy = flock
+
+@flock.agent
+async def patient(ticket: Ticket) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        with open({str(tmp_path / "clean")!r}, "x"):
+            pass
+
+flock.sync.publish(Ticket(text="b"))
+"""
     thread = """
 at_work = threading.Event()
 
@@ -338,4 +351,5 @@ at_work.wait(10)
         kernel.manager.shutdown_wait_time = 50.0  # nobody kills it before
         async with asyncio.timeout(10):
             await kernel.manager.shutdown_kernel()
+    assert (tmp_path / "clean").exists()
     assert (tmp_path / "stderr").read_text(encoding="utf-8") == ""
