@@ -19,6 +19,7 @@ from flock import (
     ConfigurationError,
     Flock,
     LabelledVisibility,
+    OutputError,
     PrivateVisibility,
     PublicVisibility,
     PublishError,
@@ -505,6 +506,21 @@ async def test_p03_what_could_not_be_read_fires_only_who_names_it(flock: Flock) 
     await flock.publish(Report())
     assert (await flock.run_until_idle()).failures == ()
     assert seen == {"any": [Report()], "unreadable": [payload]}
+
+
+async def test_p03_a_class_that_was_defined_again_is_told_from_the_one_that_agents_know(flock: Flock) -> None:
+    def define() -> type[BaseModel]:
+        return create_model("Cell", __module__=types.__name__, number=(int, 1))
+
+    old, new = define(), define()
+    flock.agent("reader").consumes(old).calls(lambda cell: None if cell == old() else new())
+    with pytest.raises(PublishError, match="Cell was defined again, and reader consumes the class from before"):
+        await flock.publish(new())
+    flock.agent("maker").publishes(old).calls(new)
+    with pytest.raises(OutputError, match="declared: Cell from before it was defined again"):
+        await flock.invoke("maker")
+    flock.remove_agent("reader")
+    assert (await flock.publish(new())).payload == new()
 
 
 async def test_p03_of_two_classes_with_one_full_name_the_newer_counts(flock: Flock) -> None:

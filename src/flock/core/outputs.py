@@ -106,8 +106,10 @@ def check_items(items: Sequence[Item], agent: str, group: OutputGroup) -> None:
 def _check(payload: BaseModel, agent: str, group: OutputGroup) -> None:
     name = type(payload).__name__
     if group.declared and not isinstance(payload, group.types):
-        declared = ", ".join(kind.__name__ for kind in group.types) or "none"
-        raise OutputError(f"agent {agent!r} returned {name}, which it does not declare; declared: {declared}")
+        names = [kind.__name__ for kind in group.types]
+        hint = " from before it was defined again: declare the agent again" if name in names else ""
+        declared = ", ".join(names) or "none"
+        raise OutputError(f"agent {agent!r} returned {name}, which it does not declare; declared: {declared}{hint}")
     for check, text in group.validate:
         if not check(payload):
             raise OutputError(f"agent {agent!r} made an invalid {name}: {text}")

@@ -65,9 +65,22 @@ class Roster:
         found = self.routes.get(cls)
         if found is None:
             pairs = [pair for base in cls.__mro__ for pair in self._entries.get(base, ())]
+            if not pairs:
+                self._refuse_namesake(cls)
             found = self.routes[cls] = route(cls, [entry for _, entry in sorted(pairs, key=_rank)])
             self.types.know(cls)
         return found
+
+    def _refuse_namesake(self, cls: type[BaseModel]) -> None:
+        """Raise PublishError for a class that was defined again: agents consume the one from before, and not this."""
+        name = type_name(cls)
+        entries = [entry for kind, pairs in self._entries.items() if type_name(kind) == name for _, entry in pairs]
+        if entries:
+            agents = ", ".join(sorted({entry.target.agent for entry in entries}))
+            raise PublishError(
+                f"{cls.__name__} was defined again, and {agents} consumes the class from before: remove such agents "
+                "and declare them again, or keep the class in a module"
+            )
 
 
 class Catalog:
