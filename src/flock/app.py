@@ -13,6 +13,7 @@ from flock.blocking import SyncStore, blocking
 from flock.model.artifact import Artifact
 from flock.model.events import Event
 from flock.orchestrator import AgentName, Orchestrator
+from flock.ports import Observer
 from flock.sync import Portal
 
 T = TypeVar("T")
@@ -67,11 +68,21 @@ class SyncFlock:
         return self.portal.iterate_blocking(self.target.events(capacity=capacity))
 
     @contextmanager
-    def traced_run(self, name: str = "workflow", *, correlation_id: str | None = None) -> Generator[Span, None, None]:
+    def traced_run(
+        self, name: str = "workflow", *, correlation_id: str | None = None, on_event: Observer | None = None
+    ) -> Generator[Span, None, None]:
         """Make a run the ambient one of the calling code, as `Flock.traced_run` does."""
         self.ready()
-        with self.target.caller.traced(name, correlation_id) as span:
-            yield span
+        caller, failure = self.target.caller, None
+        with caller.traced(name, correlation_id) as span:
+            observer = self.call(caller.begin, name, on_event)
+            try:
+                yield span
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                self.call(caller.end, name, observer, failure)
 
     @property
     def store(self) -> SyncStore:

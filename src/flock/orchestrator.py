@@ -295,12 +295,22 @@ class Orchestrator:
 
     @asynccontextmanager
     async def traced_run(
-        self, name: str = "workflow", *, correlation_id: str | None = None
+        self, name: str = "workflow", *, correlation_id: str | None = None, on_event: Observer | None = None
     ) -> AsyncGenerator[Span, None]:
-        """Make a run the ambient one: what is published inside belongs to it. Leaving it neither waits nor cancels."""
+        """Make a run the ambient one: what is published inside belongs to it. Leaving it neither waits nor cancels.
+
+        `on_event` is called with each event of the run, on the home loop, from its `run_started` to its `run_ended`.
+        """
         await self.ready()
         with self.caller.traced(name, correlation_id) as span:
-            yield span
+            observer, failure = await self.portal.here(partial(self.caller.begin, name, on_event)), None
+            try:
+                yield span
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                await self.portal.here(partial(self.caller.end, name, observer, failure))
 
     @property
     def correlation_id(self) -> str:

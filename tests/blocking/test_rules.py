@@ -22,7 +22,16 @@ import pytest
 from opentelemetry import trace
 from pydantic import BaseModel
 
-from flock import BlockingCallWarning, ClosedError, ConfigurationError, Flock, FlockError, SyncInLoopError, run_sync
+from flock import (
+    BlockingCallWarning,
+    ClosedError,
+    ConfigurationError,
+    Event,
+    Flock,
+    FlockError,
+    SyncInLoopError,
+    run_sync,
+)
 from flock.tracing import Tracing
 
 word: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="nothing")
@@ -640,6 +649,29 @@ def test_a_value_is_returned_with_and_without_an_active_loop() -> None:
             return run_sync(double_of, 3)
 
     assert asyncio.run(main()) == 6
+
+
+def test_a_callback_that_is_given_per_run_is_told_of_its_start_and_its_end(flock: Flock) -> None:
+    told: list[Event] = []
+    with flock.sync.traced_run("mine", correlation_id="mine", on_event=told.append):
+        flock.sync.publish(Order())
+        flock.sync.run_until_idle()
+        flock.sync.publish(Order(), correlation_id="another")
+    with pytest.raises(LookupError), flock.sync.traced_run("not mine"):
+        raise LookupError
+    assert [event.kind for event in told][:2] == ["run_started", "published"]
+    assert [event.kind for event in told][-2:] == ["finished", "run_ended"]
+    assert {event.run for event in told} == {"mine"}
+
+    async def main() -> None:
+        with pytest.raises(LookupError):
+            async with flock.traced_run("failing", on_event=told.append):
+                raise LookupError
+
+    del told[:]
+    asyncio.run(main())
+    assert [(event.kind, event.reason) for event in told] == [("run_started", "failing"), ("run_ended", "failing")]
+    assert isinstance(told[-1].error, LookupError)
 
 
 def test_what_is_no_async_function_is_refused() -> None:

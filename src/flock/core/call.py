@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 from opentelemetry.trace import Span
@@ -17,6 +18,8 @@ from flock.core.schedule import Scheduler
 from flock.core.wait import Waiter
 from flock.model.artifact import Artifact, Record
 from flock.model.errors import ConfigurationError, WaitError
+from flock.model.events import Event
+from flock.ports import Observer
 
 T = TypeVar("T")
 
@@ -46,6 +49,23 @@ class Caller:
                 yield span
         finally:
             current.reset(token)
+
+    async def begin(self, name: str, on_event: Observer | None) -> Observer | None:
+        """Tell that the ambient run has begun; `on_event` is told what happens in it. Gives what `end` takes."""
+        run, signals = self.run, self._spine.signals
+        if on_event is None:
+            observer = None
+        else:
+            observer = partial(_tell_of, run, on_event)
+            signals.observe(observer)
+        signals.emit("run_started", run=run, reason=name)
+        return observer
+
+    async def end(self, name: str, observer: Observer | None, error: BaseException | None) -> None:
+        """Tell that the code of the ambient run has ended."""
+        self._spine.signals.emit("run_ended", run=self.run, reason=name, error=error)
+        if observer is not None:
+            self._spine.signals.dismiss(observer)
 
     async def invoke(self, agent: str, inputs: tuple[Any, ...], timeout: float | None) -> list[Artifact]:
         """Run an agent once, in the ambient run or in one of its own."""
@@ -91,6 +111,11 @@ class Caller:
         async with self._waiter.lent(), deadline(spine.clock, timeout):
             made = await self._scheduler.direct(who, fresh, _in_declared_order(who, records), self.run)
         return [Artifact.of(record) for record in made]
+
+
+def _tell_of(run: str, on_event: Observer, event: Event) -> None:
+    if event.run == run:
+        on_event(event)
 
 
 def _in_declared_order(agent: Agent, records: list[Record]) -> tuple[Record, ...]:

@@ -63,7 +63,7 @@ class Signals:
         if not self.listened:
             return
         event = Event(kind=kind, at=self._clock.now(), **parts)
-        for observer in self._observers:
+        for observer in tuple(self._observers):
             try:
                 observer(event)
             except Exception:
@@ -94,6 +94,16 @@ class Signals:
         self._streams.append(stream)
         self.listened = True
         return stream
+
+    def observe(self, observer: Observer) -> None:
+        """Tell this observer too, from now on."""
+        self._observers.append(observer)
+        self.listened = True
+
+    def dismiss(self, observer: Observer) -> None:
+        """Tell it no more."""
+        self._observers.remove(observer)
+        self.listened = bool(self._observers or self._streams)
 
     def close(self, stream: EventStream) -> None:
         """Stop feeding a stream."""

@@ -11,6 +11,7 @@ from flock.model.evaluation import Failure
 EventKind = Literal[
     "published", "waiting", "started", "finished", "failed", "retried", "deferred", "skipped", "cancelled",
     "expired", "dropped", "withdrawn", "limited", "tick", "error", "missed", "abandoned",
+    "run_started", "run_ended",
 ]  # fmt: skip
 WaitReason = Literal["gate", "join", "batch", "when", "after", "schedule", "retry", "ready", "running", "agent"]
 RunState = Literal["active", "waiting", "succeeded", "failed", "cancelled", "unknown"]
