@@ -14,7 +14,7 @@ from flock.model.artifact import Artifact
 from flock.model.events import Event
 from flock.orchestrator import AgentName, Orchestrator
 from flock.ports import Observer
-from flock.sync import Portal
+from flock.sync import BlockingIterator, Portal
 
 T = TypeVar("T")
 
@@ -58,12 +58,12 @@ class SyncFlock:
 
     def stream(
         self, *types: type[BaseModel], correlation_id: str | None = None, since: int | None = None
-    ) -> Generator[Artifact, None, None]:
+    ) -> BlockingIterator[Artifact]:
         """Give artifacts as `Flock.stream` does; leaving the iteration early closes it."""
         self.ready()
         return self.portal.iterate_blocking(self.target.stream(*types, correlation_id=correlation_id, since=since))
 
-    def events(self, *, capacity: int = 1000) -> Generator[Event, None, None]:
+    def events(self, *, capacity: int = 1000) -> BlockingIterator[Event]:
         """Give what happens as `Flock.events` does; leaving the iteration early closes it."""
         return self.portal.iterate_blocking(self.target.events(capacity=capacity))
 

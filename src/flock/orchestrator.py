@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import types
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any, Self, TypeVar, overload
 
@@ -282,8 +282,9 @@ class Orchestrator:
         async def follow() -> AsyncGenerator[Artifact, None]:
             if not self._spine.closed:
                 await self._home.enter()
-            async for artifact in self._waiter.follow(types, correlation_id, cursor):
-                yield artifact
+            async with aclosing(self._waiter.follow(types, correlation_id, cursor)) as found:
+                async for artifact in found:
+                    yield artifact
 
         return self.portal.iterate(follow())
 

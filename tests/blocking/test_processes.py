@@ -299,8 +299,8 @@ def test_r10_a_stubborn_body_does_not_keep_the_process() -> None:
     program = """
     import warnings
     warnings.simplefilter("ignore")
-    import flock.sync
-    flock.sync.PATIENCE = 0.2
+    import flock.sync.host, flock.sync.portal
+    flock.sync.host.PATIENCE = flock.sync.portal.PATIENCE = 0.2
     (board,) = boards("memory://")
 
     async def stubborn() -> None:

@@ -453,7 +453,7 @@ def test_r7_a_timeout_cancels_the_work_and_waits_for_its_clean_up(flock: Flock) 
 
 
 def test_r7_clean_up_is_not_waited_for_for_ever(flock: Flock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flock.sync.PATIENCE", 0.05)
+    monkeypatch.setattr("flock.sync.portal.PATIENCE", 0.05)
     enough = threading.Event()
 
     async def stubborn() -> None:

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
-from flock.core.ambient import acting
+from flock.core.ambient import acting, current
 from flock.core.call import Caller
 from flock.core.components import ComponentRunner
 from flock.core.enlist import Choice, Registrar
@@ -58,6 +59,7 @@ class Home:
         self.caller = Caller(spine, self.scheduler, self.waiter)
         self.registrar = Registrar(spine, self.scheduler, self.lifecycle, engines)
         self._adopting: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[Any] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.missing: Sequence[str] = ()  # agents for which something waited at the start, and that nobody had
         if components.components:
@@ -85,6 +87,8 @@ class Home:
     def forget(self) -> None:
         """Begin anew in the child of a fork: what runs, and what is in a file, is the parent's."""
         self.loop = self._adopting = None
+        current.set(None)
+        self.spine.signals.forget()
         self.spine.store.forget()
         self._workers.forget()
 
@@ -92,10 +96,11 @@ class Home:
         """Shut down, once; says what waits, and warns of what is lost or was left behind."""
         spine, signals, clock = self.spine, self.spine.signals, self.spine.clock
         if spine.closed:
+            await self._see_left()
             return RunReport(idle=True)
         if self.loop is not asyncio.get_running_loop():
             await self.enter()
-        spine.closed = True
+        spine.closed, self._leaving = True, asyncio.current_task()
         signals.room.wake()  # who waits for room is told
         started = clock.now()
         await self.components.notify("on_shutdown", self._board)
@@ -114,6 +119,14 @@ class Home:
         if work and spine.store.forgets:
             _warn(f"the memory store is left with {work} open activations or batches, which end with this process")
         return report
+
+    async def _see_left(self) -> None:
+        """Wait for the end of a shutdown that somebody else has begun on this loop, unless that waits for this."""
+        leaving = self._leaving
+        if leaving is None or leaving.done() or leaving.get_loop() is not asyncio.get_running_loop():
+            return
+        if leaving is not asyncio.current_task() and acting(self.spine) is None:
+            await asyncio.wait({leaving})
 
     async def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         """Work on this loop; what another loop left running runs again."""

@@ -52,6 +52,7 @@ class Signals:
         self._telemetry = telemetry
         self._observers = list(observers)
         self._streams: list[EventStream] = []
+        self._ended = False
         self.at_home: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]] = _directly
         self.listened = bool(observers)
         self.changed = Channel()  # something was committed
@@ -91,8 +92,11 @@ class Signals:
     def stream(self, capacity: int) -> EventStream:
         """Open a stream of all that happens from now on."""
         stream = EventStream(self, capacity)
-        self._streams.append(stream)
-        self.listened = True
+        if self._ended:
+            stream.end()
+        else:
+            self._streams.append(stream)
+            self.listened = True
         return stream
 
     def observe(self, observer: Observer) -> None:
@@ -111,8 +115,16 @@ class Signals:
             self._streams.remove(stream)
         self.listened = bool(self._observers or self._streams)
 
+    def forget(self) -> None:
+        """Begin anew in the child of a fork: who waits and reads does so in the parent."""
+        self._streams.clear()
+        self.listened = bool(self._observers)
+        for channel in (self.changed, self.quiet, self.room):
+            channel.waiters.clear()
+
     def end_streams(self) -> None:
         """Let every stream end after what it holds."""
+        self._ended = True
         for stream in self._streams:
             stream.end()
         self.changed.wake()

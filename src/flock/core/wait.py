@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Self, TypeVar
 
@@ -164,7 +164,7 @@ class Waiter:
 
     # ---- news
 
-    async def follow(self, types: tuple[type[BaseModel], ...], run: str | None, since: int) -> AsyncIterator[Artifact]:
+    async def follow(self, types: tuple[type[BaseModel], ...], run: str | None, since: int) -> AsyncGenerator[Artifact]:
         """Give artifacts as they are committed, after a sequence, until the board is closed."""
         with _Watch(self._spine.store, self._spine.signals.changed, since=since) as watch:
             while True:

@@ -1,7 +1,4 @@
-"""Home loops: how blocking calls, and awaits from other loops, get there. The one module that runs a loop in a thread.
-
-It knows loops, threads and awaitables; what a Flock is, it does not.
-"""
+"""The way to a home loop for blocking calls and for awaits on other loops."""
 
 from __future__ import annotations
 
@@ -14,18 +11,29 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import suppress
-from typing import Any, Final, Literal, ParamSpec, Protocol, TypeVar
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any, Final, Literal, ParamSpec, TypeVar
 
-from flock.crossing import Call, Loop, blocked, in_notebook, named, refuse_to_block, running_loop, warn_of_blocking
 from flock.model.errors import ClosedError, ConfigurationError, FlockError, SyncInLoopError
+from flock.sync.crossing import (
+    Call,
+    Loop,
+    in_notebook,
+    is_blocked,
+    named,
+    refuse_to_block,
+    running_loop,
+    standing,
+    waits_for,
+    warn_of_blocking,
+)
+from flock.sync.host import PATIENCE, Host
+from flock.sync.iterating import BlockingIterator, Source
 
 P = ParamSpec("P")
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 HomeKind = Literal["auto", "background", "caller"]
 logger = logging.getLogger("flock")
-PATIENCE: Final = 5.0  # seconds that work which is cancelled has for its clean-up
 _LOOK: Final = 0.2  # seconds after which whoever waits looks whether the loop is still there
 
 
@@ -37,18 +45,6 @@ def run_sync(async_fn: Callable[..., Awaitable[T]], *args: Any, timeout: float |
     SyncInLoopError where it would wait for itself. It warns once per place that blocks a running loop.
     """
     return _shared().call(async_fn, *args, timeout=timeout)
-
-
-class Source(Protocol[T_co]):
-    """What is iterated over with `await`, and closed before its end."""
-
-    def __anext__(self) -> Awaitable[T_co]:
-        """Give the next item."""
-        ...
-
-    def aclose(self) -> Awaitable[None]:
-        """Give no more."""
-        ...
 
 
 class Portal:
@@ -78,8 +74,8 @@ class Portal:
         self._loop_factory = loop_factory
         self._ending = ending
         self._on_fork = on_fork
-        self._host: _Host | None = None
-        self._lock = threading.Lock()
+        self._host: Host | None = None
+        self._lock = threading.RLock()  # a signal's handler may use the Flock, too
         _portals().add(self)
 
     # ---- from an event loop
@@ -92,17 +88,25 @@ class Portal:
     async def hop(self, async_fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Await on the home loop, from another one; cancelling the wait cancels the work and waits for its clean-up."""
         here, home = asyncio.get_running_loop(), self._settle(asyncio.get_running_loop())
-        self._refuse_blocked(home)
+        self._refuse_deadlock(home)
         over: asyncio.Future[None] = here.create_future()
         call = Call(functools.partial(async_fn, *args, **kwargs), functools.partial(_wake, here, over))
+        patience, reason = PATIENCE, waits_for(home, here)
         self._start(call, home)
         try:
             while not over.done():
                 await asyncio.wait({over}, timeout=_LOOK)
                 self._look(call, home)
+                same = waits_for(home, here)
+                patience, reason = (patience - _LOOK if same is reason is not None else PATIENCE), same
+                if patience <= 0:  # it has stood still for one call all the while, which may well wait for this
+                    _refuse_to_wait(self._name)
         except asyncio.CancelledError:
             call.cancel(home)
             await asyncio.wait({over}, timeout=PATIENCE)
+            raise
+        except BaseException:  # of a loop that has ended, or ends
+            call.cancel(home)
             raise
         finally:
             self._let_go(call)
@@ -134,32 +138,50 @@ class Portal:
         Raises what it raised. A timeout (s) or an interrupt cancels it and waits for its clean-up, PATIENCE at most.
         Raises SyncInLoopError where it would wait for itself.
         """
-        if self.closed:
+        if self.closed and self is not _shared():
             return _shared().call(async_fn, *args, timeout=timeout, **kwargs)
+        running, home = running_loop(), self._settle_for(async_fn)
+        ended = threading.Lock()
+        ended.acquire()
+        call = Call(functools.partial(async_fn, *args, **kwargs), ended.release)
+        with nullcontext() if running is None else self._standing(running, home, call):
+            try:
+                self._start(call, home)
+                if not self._wait(call, home, ended, timeout):
+                    _refuse_to_wait_longer(async_fn, timeout)
+            except BaseException as error:
+                call.cancel(home)
+                if not isinstance(error, ClosedError):
+                    ended.acquire(timeout=PATIENCE)
+                raise
+            finally:
+                self._let_go(call)
+        return call.outcome()
+
+    def _settle_for(self, async_fn: Callable[..., object]) -> Loop:
+        """Give the home for a blocking call; raises where it may not be waited for."""
         if self._kind == "caller" and not self._is_open():
             _refuse_to_start(self._name)
         running, home = running_loop(), self._settle(None)
         if running is home:
             refuse_to_block(async_fn)
-        self._refuse_blocked(home)
-        ended = threading.Lock()
-        ended.acquire()
-        call = Call(functools.partial(async_fn, *args, **kwargs), ended.release)
-        if running is not None:
-            call.block(running)
-            if not in_notebook():
-                warn_of_blocking(async_fn)
+        self._refuse_deadlock(home)
+        if running is not None and not in_notebook():
+            warn_of_blocking(async_fn)
+        return home
+
+    @contextmanager
+    def _standing(self, running: Loop, home: Loop, call: Call[Any]) -> Generator[None]:
+        """Say that a loop stands still for another; raises SyncInLoopError where that one waits for it already."""
+        with _crossing:
+            if waits_for(home, running) is not None:
+                _refuse_to_wait(self._name)
+            standing[running] = (home, call)
+        call.block(running)
         try:
-            self._start(call, home)
-            if not self._wait(call, home, ended, timeout):
-                _refuse_to_wait_longer(async_fn, timeout)
-        except BaseException:
-            call.cancel(home)
-            ended.acquire(timeout=PATIENCE)
-            raise
+            yield
         finally:
-            self._let_go(call)
-        return call.outcome()
+            del standing[running]
 
     def _wait(self, call: Call[Any], home: Loop, ended: threading.Lock, timeout: float | None) -> bool:
         """Wait for the end; False when that takes longer than the timeout."""
@@ -175,34 +197,34 @@ class Portal:
             self._look(call, home)
         return True
 
-    def iterate_blocking(self, source: Source[T]) -> Generator[T, None, None]:
+    def iterate_blocking(self, source: Source[T]) -> BlockingIterator[T]:
         """Iterate over what lives at home; leaving early closes it there."""
-        try:
-            while True:
-                try:
-                    item = self.call(source.__anext__)
-                except StopAsyncIteration:
-                    return
-                yield item
-        finally:
-            if running_loop() is not None and running_loop() is self.loop:  # collected as garbage there
-                _ = asyncio.get_running_loop().create_task(_close(source))
-            else:
-                self.call(source.aclose)
+        return BlockingIterator(self, source)
 
     def close(self, *, at_once: bool = False) -> None:
-        """Await the ending at home, and end the loop that was started for it, with all that still runs there; once."""
+        """Await the ending at home, and end the loop that was started for it, with all that still runs there; once.
+
+        `at_once` bounds how long that takes, whatever is stuck there. Raises FlockError where the home stands still.
+        """
         if running_loop() is not None and running_loop() is self.loop:
             refuse_to_block(self.close)
+        way = self if self._is_open() else _shared()
+        if self._ending is None or self.closed:
+            self._end()
+            return
+        if self._is_open():
+            self._settle(None)  # which refuses a loop that stands still
         try:
-            if self._ending is not None and not self.closed:
-                (self if self._is_open() else _shared()).call(self._ending, at_once)
+            way.call(self._ending, at_once, timeout=PATIENCE if at_once else None)
         finally:
-            self.closed = True
-            with self._lock:
-                host, self._host = self._host, None
-            if host is not None:
-                host.stop()
+            self._end()
+
+    def _end(self) -> None:
+        self.closed = True
+        with self._lock:
+            host, self._host = self._host, None
+        if host is not None:
+            host.stop()
 
     def retire(self) -> None:
         """Lead nowhere any more: the ending has been awaited."""
@@ -226,10 +248,13 @@ class Portal:
         with self._lock:
             home = self.loop
             if home is None or home.is_closed():
+                if self.closed:
+                    raise ClosedError(f"{self._name!r} is closed")
                 if running is not None and self._kind != "background" and not (self._kind == "auto" and in_notebook()):
                     self.loop = home = running
                 else:
-                    self._host = host = _Host(self._name, self._loop_factory)
+                    _end_at_exit()
+                    self._host = host = Host(self._name, self._loop_factory)
                     self.loop = home = host.loop
                     weakref.finalize(self, host.ask_to_stop).atexit = False
             elif self._host is None and home is not running and not home.is_running():
@@ -255,97 +280,30 @@ class Portal:
 
     def _look(self, call: Call[Any], home: Loop) -> None:
         """Raise when nobody runs the home loop any more, so that what was asked for never comes."""
-        if not call.over and self._host is None and not home.is_running():
+        if not call.over and (home.is_closed() or (self._host is None and not home.is_running())):
             raise ClosedError(f"the event loop of {self._name!r} has ended meanwhile")
 
-    def _refuse_blocked(self, home: Loop) -> None:
-        if home in blocked.get():
-            raise SyncInLoopError(
-                f"the event loop of {self._name!r} is blocked by the call that leads here, which would wait for ever: "
-                "await that call instead"
-            )
+    def _refuse_deadlock(self, home: Loop) -> None:
+        if is_blocked(home):
+            _refuse_to_wait(self._name)
 
     def forget(self) -> None:
         """Begin anew in the child of a fork: the parent's loop and thread are not here."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.loop = self._host = None
         if self._on_fork is not None:
             self._on_fork()
 
 
-class _Host:
-    """An event loop in a thread of its own. It goes on whatever is raised on it, until it is stopped."""
-
-    def __init__(self, name: str, loop_factory: Callable[[], Loop] | None) -> None:
-        """Start the thread, a daemon: nothing on it keeps the process from its end, where it is stopped."""
-        self.loop = (loop_factory or asyncio.new_event_loop)()
-        self.calls: set[Call[Any]] = set()  # for which somebody waits
-        self._stopping = False
-        _end_at_exit()
-        self._thread = threading.Thread(target=self._work, name=f"flock home loop of {name}", daemon=True)
-        self._thread.start()
-
-    def ask_to_stop(self) -> None:
-        """End soon."""
-        self._stopping = True
-        with suppress(RuntimeError):  # it has ended
-            self.loop.call_soon_threadsafe(self.loop.stop)
-
-    def stop(self) -> None:
-        """End, and wait for that."""
-        self.ask_to_stop()
-        if self._thread is not threading.current_thread():
-            self._thread.join(4 * PATIENCE)
-
-    def _work(self) -> None:
-        loop = self.loop
-        asyncio.set_event_loop(loop)
-        while not self._stopping:
-            self._guard(loop.run_forever)
-        self._guard(self._wind_up)
-        for call in list(self.calls):
-            call.end(ClosedError("the event loop was closed before this was done"))
-        asyncio.set_event_loop(None)
-        loop.close()
-
-    def _guard(self, work: Callable[[], object]) -> None:
-        """Run the loop; what breaks it goes to those who wait for it."""
-        try:
-            work()
-        except BaseException as error:
-            waiting = [call for call in list(self.calls) if not call.over]
-            for call in waiting:
-                call.fail(error)
-            if not waiting:
-                logger.critical("%r was raised on the home loop while nobody waited; it goes on", error, exc_info=error)
-
-    def _wind_up(self) -> None:
-        """Cancel what is left, and let it clean up."""
-        loop = self.loop
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        for last in (_finish(tasks), loop.shutdown_asyncgens(), _end_executor(loop)):
-            loop.run_until_complete(asyncio.wait({loop.create_task(last)}, timeout=PATIENCE))
-
-
-async def _finish(tasks: set[asyncio.Task[Any]]) -> None:
-    if tasks:
-        await asyncio.wait(tasks)
-
-
-async def _end_executor(loop: Loop) -> None:
-    with suppress(RuntimeError):  # at the end of the process some versions start no thread, which this needs
-        await loop.shutdown_default_executor()
-
-
-async def _close(source: Source[Any]) -> None:
-    await source.aclose()
-
-
 def _wake(loop: Loop, over: asyncio.Future[None]) -> None:
     with suppress(RuntimeError):  # that loop has ended: nobody waits any more
         loop.call_soon_threadsafe(lambda: None if over.done() else over.set_result(None))
+
+
+def _refuse_to_wait(name: str) -> None:
+    raise SyncInLoopError(
+        f"the event loop of {name!r} is blocked by the call that leads here, which waits for ever so: await it instead"
+    )
 
 
 def _refuse_to_wait_longer(async_fn: Callable[..., object], timeout: float | None) -> None:
@@ -361,37 +319,53 @@ def _refuse_to_start(name: str) -> None:
 # ---- one per process
 
 
-@functools.cache
-def _shared() -> Portal:
-    return Portal("run_sync", "background")
+_crossing = threading.RLock()  # held for moments: of what there is once in a process
 
 
 @functools.cache
-def _portals() -> weakref.WeakSet[Portal]:
-    """Give all that there are, which begin anew in the child of a fork."""
-    portals: weakref.WeakSet[Portal] = weakref.WeakSet()
+def _all() -> tuple[weakref.WeakSet[Portal], list[Portal]]:
+    """Give what a process has: all portals, which begin anew in the child of a fork, and the shared one."""
     os.register_at_fork(after_in_child=_forget_all)
-    return portals
+    return weakref.WeakSet(), []
+
+
+def _shared() -> Portal:
+    """Give the portal of code without a Flock."""
+    shared = _all()[1]
+    if not shared:
+        with _crossing:
+            if not shared:
+                shared.append(Portal("run_sync", "background"))
+    return shared[0]
+
+
+def _portals() -> weakref.WeakSet[Portal]:
+    return _all()[0]
 
 
 def _forget_all() -> None:
+    global _crossing  # noqa: PLW0603 - another thread of the parent's may have held it
+    _crossing = threading.RLock()
+    standing.clear()
     for portal in list(_portals()):
         portal.forget()
 
 
 @functools.cache
 def _end_at_exit() -> None:
-    """End all loops in the background with the interpreter, while threads can still be started."""
+    """End all loops in the background with the interpreter, while it still runs."""
     importlib.import_module("concurrent.futures.thread")  # whose own end is to come later
     register: Callable[[Callable[[], None]], object] = getattr(threading, "_register_atexit", atexit.register)
-    register(_end_all)
+    with suppress(RuntimeError):  # it ends already
+        register(_end_all)
 
 
 def _end_all() -> None:
+    """End every loop that was started, in a bounded time; what does not end is told."""
     shared = _shared()
     started = [each for each in list(_portals()) if each.has_thread and each is not shared]
     for portal in [*started, shared]:
         try:
             portal.close(at_once=True)
         except BaseException:
-            logger.exception("closing at the end of the process failed")
+            logger.exception("what ran in the background did not end with the process as it should")

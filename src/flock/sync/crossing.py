@@ -17,21 +17,28 @@ from flock.model.errors import BlockingCallWarning, ConfigurationError, SyncInLo
 T = TypeVar("T")
 Loop = asyncio.AbstractEventLoop
 _UNSET: Final = object()
-blocked: contextvars.ContextVar[tuple[Loop, ...]] = contextvars.ContextVar("flock_blocked", default=())
-"""The loops that stand still until the running code is done."""
-_warned: set[tuple[str, int]] = set()  # places in code
+_Blocking = tuple[Loop, "Call[Any]"]
+_blocked: contextvars.ContextVar[tuple[_Blocking, ...]] = contextvars.ContextVar("flock_blocked", default=())
+standing: dict[Loop, tuple[Loop, Call[Any]]] = {}
+"""Loops that stand still: for which loop, and which call there, each waits."""
+_OURS: Final = frozenset({"flock", "contextlib"})  # frames that are not the code of users
+_warned: set[tuple[str, int]] = set()  # places in it
 
 
 class Call(Generic[T]):
     """One awaitable on a home loop, on behalf of somebody elsewhere; `on_end` is called there."""
 
-    __slots__ = ("_async_fn", "_cancelled", "_context", "_error", "_on_end", "_task", "_value", "over")
+    __slots__ = (
+        "_async_fn", "_before", "_cancelled", "_context", "_error", "_finished", "_on_end", "_task", "_value", "over",
+    )  # fmt: skip
 
     def __init__(self, async_fn: Callable[[], Awaitable[T]], on_end: Callable[[], object]) -> None:
         """Take the caller's context along."""
         self._async_fn = async_fn
         self._on_end = on_end
         self._context = contextvars.copy_context()
+        self._before = self._context.copy()
+        self._finished = False
         self._task: asyncio.Task[None] | None = None
         self._cancelled = False
         self._value: T | None = None
@@ -40,7 +47,7 @@ class Call(Generic[T]):
 
     def block(self, running: Loop) -> None:
         """Take along that this loop stands still meanwhile."""
-        self._context.run(blocked.set, (*blocked.get(), running))
+        self._context.run(_blocked.set, (*_blocked.get(), (running, self)))
 
     def start(self, home: Loop) -> None:
         """Begin soon."""
@@ -50,7 +57,10 @@ class Call(Generic[T]):
         if self._cancelled:
             self.end(asyncio.CancelledError())
         elif not self.over:
-            self._task = _start_task(home, self._run(), self._context)
+            try:
+                self._task = _start_task(home, self._run(), self._context)
+            except BaseException as error:  # noqa: BLE001 - a task factory of the user's; it is the caller's
+                self.end(error)
 
     async def _run(self) -> None:
         """Await; nothing is raised here, so that no error of a caller's ends the loop."""
@@ -59,6 +69,7 @@ class Call(Generic[T]):
             self._value = await _awaitable(self._async_fn)
         except BaseException as raised:  # noqa: BLE001 - it is the caller's
             error = raised
+        self._finished = True
         self.end(error)
 
     def end(self, error: BaseException | None) -> None:
@@ -69,9 +80,9 @@ class Call(Generic[T]):
             self._on_end()
 
     def cancel(self, home: Loop) -> None:
-        """Cancel the work, from anywhere."""
+        """Cancel the work, from anywhere; it has taken its first step before, so that what it shields goes on."""
         with suppress(RuntimeError):  # the loop is gone, and the work with it
-            home.call_soon_threadsafe(self._cancel)
+            home.call_soon_threadsafe(home.call_soon, self._cancel)
 
     def _cancel(self) -> None:
         self._cancelled = True
@@ -86,9 +97,10 @@ class Call(Generic[T]):
 
     def outcome(self) -> T:
         """Give what came of it, in the caller's context, with the context variables that it has changed."""
-        for variable, value in self._context.items():
-            if variable is not blocked and variable.get(_UNSET) is not value:
-                variable.set(value)
+        if self._finished:
+            for variable, value in self._context.items():
+                if variable is not _blocked and self._before.get(variable, _UNSET) is not value:
+                    variable.set(value)
         error, self._error = self._error, None
         if error is None:
             return cast("T", self._value)
@@ -103,6 +115,21 @@ def _start_task(home: Loop, work: Coroutine[Any, Any, None], context: contextvar
     if sys.version_info >= (3, 12) and home.get_task_factory() is None:
         return asyncio.Task(work, loop=home, context=context, eager_start=True)
     return home.create_task(work, context=context)
+
+
+def is_blocked(loop: Loop) -> bool:
+    """Say whether a loop stands still until the running code is done."""
+    return any(each is loop and not call.over for each, call in _blocked.get())
+
+
+def waits_for(loop: Loop, end: Loop) -> Call[Any] | None:
+    """Give the call for which a loop stands still, when it is on this one, or on one that waits for this in turn."""
+    first, seen = standing.get(loop), set[Loop]()
+    step = first
+    while step is not None and step[0] is not end and step[0] not in seen:
+        seen.add(step[0])
+        step = standing.get(step[0])
+    return first[1] if first is not None and step is not None and step[0] is end else None
 
 
 def _awaitable(async_fn: Callable[[], Awaitable[T]]) -> Awaitable[T]:
@@ -144,7 +171,7 @@ def refuse_to_block(fn: Callable[..., object]) -> None:
 def warn_of_blocking(async_fn: Callable[..., object]) -> None:
     """Warn of a call that makes a running loop stand still, once per place in the user's code."""
     frame, level = inspect.currentframe(), 1
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
         frame, level = frame.f_back, level + 1
     place = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
     if place in _warned:

@@ -1,0 +1,9 @@
+"""Blocking calls and home loops: the one place where an event loop runs in a thread.
+
+It knows loops, threads and awaitables; what a Flock is, it does not.
+"""
+
+from flock.sync.iterating import BlockingIterator
+from flock.sync.portal import HomeKind, Portal, run_sync
+
+__all__ = ["BlockingIterator", "HomeKind", "Portal", "run_sync"]
