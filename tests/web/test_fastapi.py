@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Self
@@ -19,7 +19,7 @@ from typing import Self
 import httpx
 import pytest
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from pydantic import BaseModel
 from typing_extensions import override
 
@@ -263,6 +263,17 @@ def test_the_lifespan_starts_the_flock_and_shuts_it_down(example: ModuleType) ->
         pass
 
 
+def test_a_request_without_a_body_is_not_taken_for_one_whose_client_has_gone(example: ModuleType) -> None:
+    async def greet(request: Request) -> str:
+        asked: Coroutine[None, None, BaseModel] = example.flock.ask(example.Ticket(text="hi"), returns=example.Reply)
+        reply: BaseModel = await example.unless_gone(request, asked)
+        return reply.model_dump_json()
+
+    example.app.get("/greeting")(greet)
+    with client_of(example.app) as client:
+        assert client.get("/greeting").status_code == 200
+
+
 def test_a_question_that_was_answered_is_not_cancelled_by_the_end_of_its_request(example: ModuleType) -> None:
     with client_of(example.app) as client:
         for _ in range(3):
@@ -367,13 +378,15 @@ async def test_who_disconnects_before_the_answer_cancels_the_run_of_the_question
 
 
 def test_the_example_runs_as_a_script_and_ends_cleanly_when_it_is_interrupted() -> None:
-    command = [sys.executable, "-W", "error", str(EXAMPLE), "--port", "0"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-W", "error", str(EXAMPLE), "--port", port]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own script
         assert process.stderr is not None
         log: list[str] = []
         for line in process.stderr:
             log.append(line)
-            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+            if found := re.search(rf"http://127\.0\.0\.1:{port}", line):
                 break
         else:
             pytest.fail("".join(log))
