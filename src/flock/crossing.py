@@ -69,9 +69,9 @@ class Call(Generic[T]):
             self._on_end()
 
     def cancel(self, home: Loop) -> None:
-        """Cancel the work, from anywhere."""
+        """Cancel the work, from anywhere; it has taken its first step before, so that what it shields goes on."""
         with suppress(RuntimeError):  # the loop is gone, and the work with it
-            home.call_soon_threadsafe(self._cancel)
+            home.call_soon_threadsafe(home.call_soon, self._cancel)
 
     def _cancel(self) -> None:
         self._cancelled = True

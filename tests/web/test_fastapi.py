@@ -395,3 +395,23 @@ def test_the_example_runs_as_a_script_and_ends_cleanly_when_it_is_interrupted() 
         log += process.communicate(timeout=20)[1]
     assert "Application shutdown complete" in "".join(log)
     assert "Traceback" not in "".join(log).partition("KeyboardInterrupt")[0]
+
+
+async def test_a_cancel_from_another_loop_takes_effect_although_its_caller_is_cancelled_at_once() -> None:
+    async with Flock(home="background") as flock:
+
+        @flock.agent
+        async def sleeper(slow: Slow) -> None:
+            await asyncio.Event().wait()
+
+        await flock.publish(Slow(number=1), correlation_id="left")
+        home = flock.portal.loop
+        assert home is not None
+        home.call_soon_threadsafe(threading.Event().wait, 0.2)  # what is asked for meanwhile comes together
+        cancelling = asyncio.create_task(flock.cancel("left"))
+        await asyncio.sleep(0)
+        cancelling.cancel()
+        await asyncio.wait({cancelling})
+        assert (await flock.status("left")).state == "cancelled"
+        await flock.cancel("left")
+    flock.sync.close()
