@@ -386,10 +386,13 @@ def test_the_example_runs_as_a_script_and_ends_cleanly_when_it_is_interrupted() 
         log: list[str] = []
         for line in process.stderr:
             log.append(line)
-            if found := re.search(rf"http://127\.0\.0\.1:{port}", line):
+            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
                 break
         else:
             pytest.fail("".join(log))
+        if not found[0].endswith(f":{port}"):
+            process.kill()
+            pytest.fail(f"{found[0]} instead of port {port}")
         assert httpx.post(f"{found[0]}/replies", json={"text": "hi"}).json()["text"].endswith("hi")
         process.send_signal(signal.SIGINT)
         log += process.communicate(timeout=20)[1]
