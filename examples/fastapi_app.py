@@ -86,8 +86,7 @@ async def reply(ticket: Ticket, request: Request) -> Reply:
 def sort(ticket: Ticket) -> Topic:
     """Do without `await`: a `def` route has a thread of the server to itself, and the event loop goes on."""
     with flock.sync.traced_run("topic"):
-        (topic,) = flock.sync.invoke(sorter, ticket, timeout=30)
-    return Topic.model_validate(topic.payload)
+        return flock.sync.ask(ticket, returns=Topic, timeout=30)
 
 
 @app.get("/news")
@@ -106,7 +105,10 @@ async def as_events(news: AsyncGenerator[Artifact, None], run: str) -> AsyncGene
         async with aclosing(news):
             async for artifact in news:
                 payload: BaseModel = artifact.payload
-                yield f"event: {type(payload).__name__}\ndata: {payload.model_dump_json()}\n\n"
+                shown = (
+                    {"agent", "message"} if isinstance(payload, Failure) else None
+                )  # no traceback
+                yield f"event: {type(payload).__name__}\ndata: {payload.model_dump_json(include=shown)}\n\n"
                 if isinstance(payload, Reply | Failure):
                     return
     except (asyncio.CancelledError, GeneratorExit):
