@@ -147,7 +147,9 @@ def watched(watch: Watch) -> Callable[..., sqlite3.Connection]:
     def connect_watched(*args: Any, **options: Any) -> sqlite3.Connection:
         if ".coverage" in str(args[0]):  # what measures this process keeps its data in SQLite, too
             return connect(*args, **options)
-        connection = connect(*args, **{"factory": Connection, **options})
+        wanted = options.pop("factory", sqlite3.Connection)
+        own = Connection if wanted is sqlite3.Connection else type(wanted.__name__, (Connection, wanted), {})
+        connection = connect(*args, factory=own, **options)
         if isinstance(connection, Connection):
             connection.watch = watch
             connection.set_trace_callback(connection.begins)
