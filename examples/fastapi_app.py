@@ -105,9 +105,7 @@ async def as_events(news: AsyncGenerator[Artifact, None], run: str) -> AsyncGene
         async with aclosing(news):
             async for artifact in news:
                 payload: BaseModel = artifact.payload
-                shown = (
-                    {"agent", "message"} if isinstance(payload, Failure) else None
-                )  # no traceback
+                shown = {"agent", "message"} if isinstance(payload, Failure) else None  # no traceback
                 yield f"event: {type(payload).__name__}\ndata: {payload.model_dump_json(include=shown)}\n\n"
                 if isinstance(payload, Reply | Failure):
                     return
