@@ -42,6 +42,8 @@ async def wait() -> None:
         await asyncio.sleep(0.01)
         print("cleaned up", flush=True)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have ignored for its background
+
 def boards(*places: str) -> list[Flock]:
     made = [Flock(store=place) for place in places]
     for flock in made:
@@ -192,6 +194,7 @@ def test_r9_a_process_of_multiprocessing_has_a_loop_of_its_own() -> None:
 
 
 @forks
+@pytest.mark.timeout(120)
 def test_r9_workers_of_gunicorn_that_were_preloaded_answer(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(
         textwrap.dedent(BEGINNING)
@@ -220,7 +223,7 @@ def test_r9_workers_of_gunicorn_that_were_preloaded_answer(tmp_path: Path) -> No
                 answers = [client.get(f"/?{number}").text.split() for number in range(20)]
         finally:
             server.send_signal(signal.SIGTERM)
-            rest = server.communicate(timeout=30)[1]
+            rest = server.communicate(timeout=60)[1]
     assert [int(number) for _, number in answers] == list(range(20))
     assert str(server.pid) not in {pid for pid, _ in answers}
     assert "Traceback" not in rest
