@@ -190,6 +190,11 @@ def test_r1_after_the_loop_of_the_first_use_another_one_is_the_home(flock: Flock
 # ---- R2
 
 
+def test_r2_calls_from_every_thread_go_to_the_home_loop(flock: Flock) -> None:
+    homes = [flock.sync.call(here), in_thread(lambda: flock.sync.call(here)), flock.portal.loop]
+    assert len(set(homes)) == 1
+
+
 def test_r2_every_call_has_a_blocking_twin(flock: Flock) -> None:
     own = {"shutdown", "arun"}  # close, run
     calls = {name for name, member in inspect.getmembers(Flock) if inspect.iscoroutinefunction(inspect.unwrap(member))}
@@ -318,6 +323,13 @@ async def test_r4_a_call_that_would_wait_for_its_own_caller_is_refused() -> None
 
 def test_r5_an_await_on_another_loop_runs_at_home(flock: Flock) -> None:
     home = flock.sync.call(here)
+    seen: list[asyncio.AbstractEventLoop] = []
+
+    def look(order: Order) -> bool:
+        seen.append(asyncio.get_running_loop())
+        return False
+
+    flock.agent("look").consumes(Order, where=look).calls(pack_nothing)
 
     async def main() -> list[object]:
         assert asyncio.get_running_loop() is not home
@@ -332,6 +344,11 @@ def test_r5_an_await_on_another_loop_runs_at_home(flock: Flock) -> None:
 
     expected = [Parcel(number=1), "published", [Order(number=1), Order(number=2)]]
     assert asyncio.run(main()) == expected
+    assert seen == [home, home]
+
+
+async def pack_nothing(order: Order) -> None:
+    raise AssertionError(order)
 
 
 async def first(stream: AsyncGenerator[Any, None]) -> AsyncGenerator[Any]:
@@ -512,23 +529,39 @@ def test_r8_an_agent_that_exits_does_so_for_who_waits(flock: Flock) -> None:
 # ---- R11
 
 
+class Endless:
+    """A source that says on which loops it was closed."""
+
+    def __init__(self) -> None:
+        self.closed: list[asyncio.AbstractEventLoop] = []
+
+    async def __anext__(self) -> int:
+        return 1
+
+    async def aclose(self) -> None:
+        await asyncio.sleep(0)
+        self.closed.append(asyncio.get_running_loop())
+
+
 def test_r11_leaving_a_stream_early_closes_its_source_at_home(flock: Flock) -> None:
-    closed: list[asyncio.AbstractEventLoop] = []
-
-    async def source() -> AsyncGenerator[int]:
-        try:
-            while True:
-                yield 1
-        finally:
-            await asyncio.sleep(0)
-            closed.append(asyncio.get_running_loop())
-
     flock.sync.ready()
-    for item in flock.portal.iterate_blocking(source()):
+    sources = [Endless(), Endless(), Endless()]
+    for item in flock.portal.iterate_blocking(sources[0]):
         assert item == 1
         break
+    iterator = flock.portal.iterate_blocking(sources[1])
+    assert next(iterator) == 1
+    iterator.close()
+    iterator.close()
+    assert list(iterator) == []
+    flock.sync.call(let_go, [flock.portal.iterate_blocking(sources[2])])  # as garbage, at home itself
     gc.collect()
-    assert closed == [flock.portal.loop]
+    flock.sync.call(asyncio.sleep, 0.01)
+    assert [source.closed for source in sources] == [[flock.portal.loop]] * 3
+
+
+async def let_go(kept: list[object]) -> None:
+    kept.clear()
 
 
 def test_r11_streams_and_events_are_left_early(flock: Flock) -> None:
