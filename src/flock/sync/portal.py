@@ -75,7 +75,7 @@ class Portal:
         self._ending = ending
         self._on_fork = on_fork
         self._host: Host | None = None
-        self._lock = threading.RLock()  # a signal's handler may use the Flock, too
+        self._lock, self._closing = threading.RLock(), threading.RLock()  # a signal's handler may use the Flock, too
         _portals().add(self)
 
     # ---- from an event loop
@@ -208,6 +208,14 @@ class Portal:
         """
         if running_loop() is not None and running_loop() is self.loop:
             refuse_to_block(self.close)
+        mine = self._closing.acquire(timeout=PATIENCE if at_once else -1)  # or another's call is at it
+        try:
+            self._close(at_once=at_once)
+        finally:
+            if mine:
+                self._closing.release()
+
+    def _close(self, *, at_once: bool) -> None:
         way = self if self._is_open() else _shared()
         if self._ending is None or self.closed:
             self._end()
@@ -289,7 +297,7 @@ class Portal:
 
     def forget(self) -> None:
         """Begin anew in the child of a fork: the parent's loop and thread are not here."""
-        self._lock = threading.RLock()
+        self._lock, self._closing = threading.RLock(), threading.RLock()
         self.loop = self._host = None
         if self._on_fork is not None:
             self._on_fork()
