@@ -34,8 +34,11 @@ class Parcel(BaseModel):
 async def pack(order: Order) -> Parcel:
     return Parcel(number=order.number)
 
+begun, working = threading.Event(), threading.Event()
+
 async def wait() -> None:
     print("waiting", flush=True)
+    begun.set()
     try:
         await asyncio.Event().wait()
     finally:
@@ -240,6 +243,7 @@ def test_r10_the_end_of_the_interpreter_ends_what_runs() -> None:
     async def endless(parcel: Parcel) -> None:
         try:
             print("working", flush=True)
+            working.set()
             await asyncio.Event().wait()
         finally:
             await asyncio.sleep(0.01)
@@ -261,9 +265,7 @@ def test_r10_the_end_of_the_interpreter_ends_what_runs() -> None:
 
     flock.sync.publish(Order())
     run_sync(begin)
-    while len(flock.sync.store.list()) < 2:
-        time.sleep(0.01)
-    time.sleep(0.05)
+    assert begun.wait(20) and working.wait(20)
     import warnings
     warnings.simplefilter("ignore")
     print("end of the script", flush=True)
