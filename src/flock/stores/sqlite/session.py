@@ -68,7 +68,11 @@ class Session:
 
     async def read(self, read: Callable[[Reading], T]) -> T:
         """Read in one transaction, in a reader's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._reading, read)
+        try:
+            reading = asyncio.get_running_loop().run_in_executor(self._readers, self._reading, read)
+        except RuntimeError:  # at the end of the process some versions start no thread
+            return self._reading(read)
+        return await reading
 
     def _reading(self, read: Callable[[Reading], T]) -> T:
         db = getattr(self._local, "db", None)
