@@ -26,7 +26,7 @@ class Flock(Orchestrator):
     manager, `async with flock` or `with flock.sync`, to shut down cleanly; without that it starts at first use.
     """
 
-    def run(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401
+    def run(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401 - as arun
         """Do what `arun` does and block until then, from anywhere but the event loop that the Flock lives on."""
         return self.sync.run(agent, *inputs, timeout=timeout)
 
@@ -89,7 +89,7 @@ class SyncFlock:
         """The board as its operator has it."""
         return SyncStore(self.portal, self.target.store)
 
-    def call(self, async_fn: Callable[..., Awaitable[T]], *args: Any, timeout: float | None = None) -> T:  # noqa: ANN401
+    def call(self, async_fn: Callable[..., Awaitable[T]], *args: Any, timeout: float | None = None) -> T:  # noqa: ANN401 - any
         """Run an async function on the home loop, where it may await the Flock and keep what is bound to a loop."""
         return self.portal.call(async_fn, *args, timeout=timeout)
 

@@ -76,7 +76,9 @@ class Portal:
         self._on_fork = on_fork
         self._host: Host | None = None
         self._lock, self._closing = threading.RLock(), threading.RLock()  # a signal's handler may use the Flock, too
-        _portals().add(self)
+        _begin_anew_in_children()
+        with _once:
+            _portals.add(self)
 
     # ---- from an event loop
 
@@ -173,7 +175,7 @@ class Portal:
     @contextmanager
     def _standing(self, running: Loop, home: Loop, call: Call[Any]) -> Generator[None]:
         """Say that a loop stands still for another; raises SyncInLoopError where that one waits for it already."""
-        with _crossing:
+        with _once:
             if waits_for(home, running) is not None:
                 _refuse_to_wait(self._name)
             standing[running] = (home, call)
@@ -310,7 +312,7 @@ def _wake(loop: Loop, over: asyncio.Future[None]) -> None:
 
 def _refuse_to_wait(name: str) -> None:
     raise SyncInLoopError(
-        f"the event loop of {name!r} is blocked by the call that leads here, which waits for ever so: await it instead"
+        f"the event loop of {name!r} is blocked by the call that leads here, which would never end: await it instead"
     )
 
 
@@ -327,35 +329,30 @@ def _refuse_to_start(name: str) -> None:
 # ---- one per process
 
 
-_crossing = threading.RLock()  # held for moments: of what there is once in a process
-
-
-@functools.cache
-def _all() -> tuple[weakref.WeakSet[Portal], list[Portal]]:
-    """Give what a process has: all portals, which begin anew in the child of a fork, and the shared one."""
-    os.register_at_fork(after_in_child=_forget_all)
-    return weakref.WeakSet(), []
+_once = threading.RLock()  # held for moments, by who changes these
+_portals: Final[weakref.WeakSet[Portal]] = weakref.WeakSet()
+_of_no_flock: Final[list[Portal]] = []
 
 
 def _shared() -> Portal:
     """Give the portal of code without a Flock."""
-    shared = _all()[1]
-    if not shared:
-        with _crossing:
-            if not shared:
-                shared.append(Portal("run_sync", "background"))
-    return shared[0]
+    if not _of_no_flock:
+        with _once:
+            if not _of_no_flock:
+                _of_no_flock.append(Portal("run_sync", "background"))
+    return _of_no_flock[0]
 
 
-def _portals() -> weakref.WeakSet[Portal]:
-    return _all()[0]
+@functools.cache
+def _begin_anew_in_children() -> None:
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def _forget_all() -> None:
-    global _crossing  # noqa: PLW0603 - another thread of the parent's may have held it
-    _crossing = threading.RLock()
+    global _once  # noqa: PLW0603 - another thread of the parent's may have held it
+    _once = threading.RLock()
     standing.clear()
-    for portal in list(_portals()):
+    for portal in list(_portals):
         portal.forget()
 
 
@@ -371,7 +368,8 @@ def _end_at_exit() -> None:
 def _end_all() -> None:
     """End every loop that was started, in a bounded time; what does not end is told."""
     shared = _shared()
-    started = [each for each in list(_portals()) if each.has_thread and each is not shared]
+    with _once:
+        started = [each for each in _portals if each.has_thread and each is not shared]
     for portal in [*started, shared]:
         try:
             portal.close(at_once=True)
