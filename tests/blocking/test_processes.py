@@ -257,11 +257,11 @@ def test_r10_the_end_of_the_interpreter_ends_what_runs() -> None:
             print("generator closed", flush=True)
 
     async def begin() -> None:
-        global kept
-        kept = numbers()
-        await anext(kept)
+        global generator, task
+        generator = numbers()
+        await anext(generator)
         await asyncio.to_thread(time.sleep, 0)
-        asyncio.get_running_loop().create_task(wait())
+        task = asyncio.get_running_loop().create_task(wait())
 
     flock.sync.publish(Order())
     run_sync(begin)

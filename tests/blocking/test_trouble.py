@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import subprocess
 import sys
 import textwrap
@@ -91,6 +92,23 @@ async def test_an_agent_that_waits_for_the_loop_that_waits_for_it_is_told(
         await background.ready()
         with pytest.raises(SyncInLoopError, match="blocked by the call that leads here"):
             background.sync.invoke(work, Order())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no timer that sends a signal")
+async def test_a_signal_may_call_where_a_call_blocks_already(background: Flock) -> None:
+    seen: list[str] = []
+
+    def handler(*_: object) -> None:
+        seen.append(background.sync.call(asyncio.sleep, 0.01, "called"))
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        background.sync.call(asyncio.sleep, 0.3)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert seen == ["called"]
+    background.sync.call(asyncio.sleep, 0)
 
 
 def test_two_loops_that_wait_for_each_other_are_told() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import inspect
+import os
 import sys
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, Generic, TypeVar, cast
 
 from flock.model.errors import BlockingCallWarning, ConfigurationError, SyncInLoopError
@@ -21,7 +23,7 @@ _Blocking = tuple[Loop, "Call[Any]"]
 _blocked: contextvars.ContextVar[tuple[_Blocking, ...]] = contextvars.ContextVar("flock_blocked", default=())
 standing: dict[Loop, tuple[Loop, Call[Any]]] = {}
 """Loops that stand still: for which loop, and which call there, each waits."""
-_OURS: Final = frozenset({"flock", "contextlib"})  # frames that are not the code of users
+_OURS: Final = (f"{Path(__file__).parents[1]}{os.sep}", contextlib.__file__)  # files that are not the code of users
 _warned: set[tuple[str, int]] = set()  # places in it
 
 
@@ -44,6 +46,11 @@ class Call(Generic[T]):
         self._value: T | None = None
         self._error: BaseException | None = None
         self.over = False
+
+    @property
+    def name(self) -> str:
+        """The function's name as its author gave it."""
+        return named(self._async_fn)
 
     def block(self, running: Loop) -> None:
         """Take along that this loop stands still meanwhile."""
@@ -81,7 +88,7 @@ class Call(Generic[T]):
 
     def cancel(self, home: Loop) -> None:
         """Cancel the work, from anywhere; it has taken its first step before, so that what it shields goes on."""
-        with suppress(RuntimeError):  # the loop is gone, and the work with it
+        with contextlib.suppress(RuntimeError):  # the loop is gone, and the work with it
             home.call_soon_threadsafe(home.call_soon, self._cancel)
 
     def _cancel(self) -> None:
@@ -119,17 +126,20 @@ def _start_task(home: Loop, work: Coroutine[Any, Any, None], context: contextvar
 
 def is_blocked(loop: Loop) -> bool:
     """Say whether a loop stands still until the running code is done."""
-    return any(each is loop and not call.over for each, call in _blocked.get())
+    blocked = _blocked.get()
+    return bool(blocked) and any(each is loop and not call.over for each, call in blocked)
 
 
 def waits_for(loop: Loop, end: Loop) -> Call[Any] | None:
     """Give the call for which a loop stands still, when it is on this one, or on one that waits for this in turn."""
-    first, seen = standing.get(loop), set[Loop]()
-    step = first
+    first = step = standing.get(loop)
+    if first is None:
+        return None
+    seen = {loop}
     while step is not None and step[0] is not end and step[0] not in seen:
         seen.add(step[0])
         step = standing.get(step[0])
-    return first[1] if first is not None and step is not None and step[0] is end else None
+    return first[1] if step is not None and step[0] is end else None
 
 
 def _awaitable(async_fn: Callable[[], Awaitable[T]]) -> Awaitable[T]:
@@ -171,7 +181,7 @@ def refuse_to_block(fn: Callable[..., object]) -> None:
 def warn_of_blocking(async_fn: Callable[..., object]) -> None:
     """Warn of a call that makes a running loop stand still, once per place in the user's code."""
     frame, level = inspect.currentframe(), 1
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
+    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
         frame, level = frame.f_back, level + 1
     place = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
     if place in _warned:

@@ -10,8 +10,9 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
+from math import inf
 from typing import Any, Final, Literal, ParamSpec, TypeVar
 
 from flock.model.errors import ClosedError, ConfigurationError, FlockError, SyncInLoopError
@@ -20,7 +21,6 @@ from flock.sync.crossing import (
     Loop,
     in_notebook,
     is_blocked,
-    named,
     refuse_to_block,
     running_loop,
     standing,
@@ -142,29 +142,32 @@ class Portal:
         """
         if self.closed and self is not _shared():
             return _shared().call(async_fn, *args, timeout=timeout, **kwargs)
-        running, home = running_loop(), self._settle_for(async_fn)
+        running = running_loop()
+        home = self._settle_for(async_fn, running)
         ended = threading.Lock()
         ended.acquire()
-        call = Call(functools.partial(async_fn, *args, **kwargs), ended.release)
-        with nullcontext() if running is None else self._standing(running, home, call):
-            try:
-                self._start(call, home)
-                if not self._wait(call, home, ended, timeout):
-                    _refuse_to_wait_longer(async_fn, timeout)
-            except BaseException as error:
-                call.cancel(home)
-                if not isinstance(error, ClosedError):
-                    ended.acquire(timeout=PATIENCE)
-                raise
-            finally:
-                self._let_go(call)
+        call = Call(functools.partial(async_fn, *args, **kwargs) if args or kwargs else async_fn, ended.release)
+        outer = None if running is None else self._stand_still(running, home, call)
+        try:
+            self._start_and_wait(call, home, ended, timeout, None if running is None else asyncio.current_task())
+        except BaseException as error:
+            call.cancel(home)
+            if not isinstance(error, ClosedError):
+                ended.acquire(timeout=PATIENCE)
+            raise
+        finally:
+            if running is not None:
+                _go_on(running, outer)
+            self._let_go(call)
         return call.outcome()
 
-    def _settle_for(self, async_fn: Callable[..., object]) -> Loop:
+    def _settle_for(self, async_fn: Callable[..., object], running: Loop | None) -> Loop:
         """Give the home for a blocking call; raises where it may not be waited for."""
         if self._kind == "caller" and not self._is_open():
             _refuse_to_start(self._name)
-        running, home = running_loop(), self._settle(None)
+        home = self.loop
+        if home is None or self._host is None or home.is_closed():
+            home = self._settle(None)
         if running is home:
             refuse_to_block(async_fn)
         self._refuse_deadlock(home)
@@ -172,32 +175,33 @@ class Portal:
             warn_of_blocking(async_fn)
         return home
 
-    @contextmanager
-    def _standing(self, running: Loop, home: Loop, call: Call[Any]) -> Generator[None]:
-        """Say that a loop stands still for another; raises SyncInLoopError where that one waits for it already."""
+    def _stand_still(self, running: Loop, home: Loop, call: Call[Any]) -> tuple[Loop, Call[Any]] | None:
+        """Say that a loop stands still for another; gives for which it does already, below a signal's handler.
+
+        Raises SyncInLoopError where that other loop waits for it in turn.
+        """
+        call.block(running)
         with _once:
             if waits_for(home, running) is not None:
                 _refuse_to_wait(self._name)
+            outer = standing.get(running)
             standing[running] = (home, call)
-        call.block(running)
-        try:
-            yield
-        finally:
-            del standing[running]
+        return outer
 
-    def _wait(self, call: Call[Any], home: Loop, ended: threading.Lock, timeout: float | None) -> bool:
-        """Wait for the end; False when that takes longer than the timeout."""
-        left = float("inf") if timeout is None else max(0.0, timeout)
-        task = None if running_loop() is None else asyncio.current_task()
+    def _start_and_wait(
+        self, call: Call[Any], home: Loop, ended: threading.Lock, timeout: float | None, task: asyncio.Task[Any] | None
+    ) -> None:
+        """Wait for the end; `task` is what waits, where that is one."""
+        left = inf if timeout is None else max(0.0, timeout)
         before = 0 if task is None else task.cancelling()
-        while not ended.acquire(timeout=min(_LOOK, left)):
-            left -= min(_LOOK, left)
-            if not left:
-                return False
+        self._start(call, home)
+        while not ended.acquire(timeout=min(left, _LOOK)):
+            left -= _LOOK
+            if left <= 0:
+                _refuse_to_wait_longer(call.name, timeout)
             if task is not None and task.cancelling() > before:  # as `asyncio.run` does when it is interrupted
                 raise asyncio.CancelledError
             self._look(call, home)
-        return True
 
     def iterate_blocking(self, source: Source[T]) -> BlockingIterator[T]:
         """Iterate over what lives at home; leaving early closes it there."""
@@ -316,14 +320,22 @@ def _refuse_to_wait(name: str) -> None:
     )
 
 
-def _refuse_to_wait_longer(async_fn: Callable[..., object], timeout: float | None) -> None:
-    raise TimeoutError(f"{named(async_fn)} took longer than {timeout:g} s")
+def _refuse_to_wait_longer(name: str, timeout: float | None) -> None:
+    raise TimeoutError(f"{name} took longer than {timeout:g} s")
 
 
 def _refuse_to_start(name: str) -> None:
     if running_loop() is not None:
         raise SyncInLoopError(f"home='caller': the loop that runs here becomes the home of {name!r} by an `await`")
     raise FlockError(f"home='caller' starts no loop for {name!r}: await it first, or use home='background'")
+
+
+def _go_on(running: Loop, outer: tuple[Loop, Call[Any]] | None) -> None:
+    """Say that a loop stands still no longer, or only for what it stood still for before."""
+    if outer is None:
+        standing.pop(running, None)
+    else:
+        standing[running] = outer
 
 
 # ---- one per process
