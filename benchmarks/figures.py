@@ -111,8 +111,13 @@ CASES = (
         )
     ),
     *(
-        Case(name=f"SYNC {way}", baseline=(SYNC, other), measured=(SYNC, way))
-        for way, other in (("inside", "inside-by-thread"), ("outside", "outside-by-run"), ("native", "plain"))
+        Case(name=f"SYNC {way}{suffix}", baseline=(SYNC, other), measured=(SYNC, way))
+        for way, suffix, other in (
+            ("inside", "", "inside-by-thread"),
+            ("inside", " hops", "inside-by-handoff"),
+            ("outside", "", "outside-by-run"),
+            ("native", "", "plain"),
+        )
     ),
     Case(name="IMPORT", baseline=(IMPORT, "asyncio", "pydantic.main"), measured=(IMPORT, "flock")),
 )
@@ -191,6 +196,7 @@ FIGURES = (
     ),
     Figure(name="SYNC", what="a blocking call inside a running loop", cases=("SYNC inside",), target=0.3),
     Figure(name="SYNC", what="its time", cases=("SYNC inside",), kind="absolute", target=60.0),
+    Figure(name="SYNC", what="over the two hops alone", cases=("SYNC inside hops",)),
     Figure(name="SYNC", what="a blocking call in a plain thread", cases=("SYNC outside",), target=1.0),
     Figure(name="SYNC", what="what an await at home pays", cases=("SYNC native",), kind="added", target=1.0),
     Figure(

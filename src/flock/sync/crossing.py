@@ -10,9 +10,9 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, NoReturn, TypeVar, cast
 
 from flock.model.errors import BlockingCallWarning, ConfigurationError, SyncInLoopError
 
@@ -64,8 +64,11 @@ class Call(Generic[T]):
         if self._cancelled:
             self.end(asyncio.CancelledError())
         elif not self.over:
-            try:
-                self._task = _start_task(home, self._run(), self._context)
+            try:  # its first step at once, where Python can: what needs no other is over before the loop's next turn
+                if sys.version_info >= (3, 12) and home.get_task_factory() is None:
+                    self._task = asyncio.Task(self._run(), loop=home, context=self._context, eager_start=True)
+                else:
+                    self._task = home.create_task(self._run(), context=self._context)
             except BaseException as error:  # noqa: BLE001 - a task factory of the user's; it is the caller's
                 self.end(error)
 
@@ -73,7 +76,10 @@ class Call(Generic[T]):
         """Await; nothing is raised here, so that no error of a caller's ends the loop."""
         error: BaseException | None = None
         try:
-            self._value = await _awaitable(self._async_fn)
+            given = self._async_fn()
+            if not hasattr(given, "__await__"):
+                _refuse_function(self.name)
+            self._value = await given
         except BaseException as raised:  # noqa: BLE001 - it is the caller's
             error = raised
         self._finished = True
@@ -117,11 +123,8 @@ class Call(Generic[T]):
             del error, self
 
 
-def _start_task(home: Loop, work: Coroutine[Any, Any, None], context: contextvars.Context) -> asyncio.Task[None]:
-    """Start a task with its first step at once, where Python can: what needs no other is over before the next turn."""
-    if sys.version_info >= (3, 12) and home.get_task_factory() is None:
-        return asyncio.Task(work, loop=home, context=context, eager_start=True)
-    return home.create_task(work, context=context)
+def _refuse_function(name: str) -> NoReturn:
+    raise ConfigurationError(f"a blocking call takes an async function; {name} is none")
 
 
 def is_blocked(loop: Loop) -> bool:
@@ -140,13 +143,6 @@ def waits_for(loop: Loop, end: Loop) -> Call[Any] | None:
         seen.add(step[0])
         step = standing.get(step[0])
     return first[1] if step is not None and step[0] is end else None
-
-
-def _awaitable(async_fn: Callable[[], Awaitable[T]]) -> Awaitable[T]:
-    given = async_fn()
-    if not isinstance(given, Awaitable):
-        raise ConfigurationError(f"a blocking call takes an async function; {named(async_fn)} is none")
-    return given
 
 
 def running_loop() -> Loop | None:

@@ -90,7 +90,8 @@ class Portal:
     async def hop(self, async_fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Await on the home loop, from another one; cancelling the wait cancels the work and waits for its clean-up."""
         here, home = asyncio.get_running_loop(), self._settle(asyncio.get_running_loop())
-        self._refuse_deadlock(home)
+        if is_blocked(home):
+            _refuse_to_wait(self._name)
         over: asyncio.Future[None] = here.create_future()
         call = Call(functools.partial(async_fn, *args, **kwargs), functools.partial(_wake, here, over))
         patience, reason = PATIENCE, waits_for(home, here)
@@ -170,7 +171,8 @@ class Portal:
             home = self._settle(None)
         if running is home:
             refuse_to_block(async_fn)
-        self._refuse_deadlock(home)
+        if is_blocked(home):
+            _refuse_to_wait(self._name)
         if running is not None and not in_notebook():
             warn_of_blocking(async_fn)
         return home
@@ -296,10 +298,6 @@ class Portal:
         """Raise when nobody runs the home loop any more, so that what was asked for never comes."""
         if not call.over and (home.is_closed() or (self._host is None and not home.is_running())):
             raise ClosedError(f"the event loop of {self._name!r} has ended meanwhile")
-
-    def _refuse_deadlock(self, home: Loop) -> None:
-        if is_blocked(home):
-            _refuse_to_wait(self._name)
 
     def forget(self) -> None:
         """Begin anew in the child of a fork: the parent's loop and thread are not here."""
