@@ -22,7 +22,7 @@ from flock.model.context import Context
 from flock.model.errors import ConfigurationError, FlockError
 from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup, group_types
 from flock.model.ledger import Activation
-from flock.model.payload import private_copy
+from flock.model.payload import copier, private_copy
 from flock.ports import AgentInfo, Engine
 
 Model = type[BaseModel]
@@ -69,7 +69,7 @@ class FunctionEngine(Engine):
         inputs = activation.inputs
         called: Awaitable[Any]
         if len(inputs) == 1 and isinstance(inputs[0].snapshot, self._only):
-            called = self._fn(private_copy(inputs[0].snapshot))
+            called = self._fn(copier(type(inputs[0].snapshot))(inputs[0].snapshot))
             return called
         payloads = [private_copy(record.snapshot) for record in inputs if self._models]
         groups = [tuple([private_copy(each.snapshot) for each in group]) for group in activation.groups if self._tuples]

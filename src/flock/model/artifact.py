@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 from typing_extensions import override
 
 from flock.model.errors import PublishError
-from flock.model.payload import Unreadable, loaded_type, private_copy, type_name
+from flock.model.payload import Unreadable, copier, loaded_type, private_copy, type_name
 from flock.model.visibility import PUBLIC, PublicVisibility, Visibility, from_plain, to_plain
 
 M = TypeVar("M", bound=BaseModel)
@@ -236,9 +236,10 @@ _JSON_NAMES = {"snapshot": "payload", "run": "correlation_id", "created": "creat
 def snapshot(payload: M) -> M:
     """Give the board's private copy of a payload; raises PublishError when it can't be copied."""
     try:
-        return private_copy(payload)
+        copy: M = copier(type(payload))(payload)
     except Exception as error:
         raise PublishError(f"{type(payload).__name__} can't be copied, so it can't be published: {error}") from error
+    return copy
 
 
 @functools.cache

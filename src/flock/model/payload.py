@@ -139,7 +139,7 @@ def private_copy(model: M) -> M:
 
 def copy_value(value: Any) -> Any:  # noqa: ANN401 - payload fields can hold anything
     """Give a value that shares nothing mutable with this one."""
-    kind = cast("type[object]", type(value))
+    kind: Any = type(value)
     if kind in _ATOMS:
         return value
     if kind is list:
@@ -155,12 +155,6 @@ def copy_value(value: Any) -> Any:  # noqa: ANN401 - payload fields can hold any
     return value if isinstance(value, enum.Enum) else copy.deepcopy(value)
 
 
-@functools.lru_cache(maxsize=4096)
-def _mutable(names: tuple[str, ...], kinds: tuple[type, ...]) -> list[str]:
-    """Give the names of those values that a copy may not share."""
-    return [name for name, kind in zip(names, kinds, strict=True) if kind not in _ATOMS]
-
-
 def _plain_copier(cls: type[BaseModel]) -> Callable[[BaseModel], BaseModel]:
     """Make the copier of a model without extras and private attributes; what users of pydantic mostly write.
 
@@ -173,8 +167,9 @@ def _plain_copier(cls: type[BaseModel]) -> Callable[[BaseModel], BaseModel]:
 
     def copy(model: BaseModel) -> BaseModel:
         values = model.__dict__.copy()
-        for name in _mutable(tuple(values), tuple(map(type, values.values()))):
-            values[name] = copy_value(values[name])
+        for name, value in values.items():
+            if type(value) not in _ATOMS:
+                values[name] = copy_value(value)
         twin = _new(cls)
         set_dict(twin, values)
         given = model.__pydantic_fields_set__

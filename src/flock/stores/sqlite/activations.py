@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from flock.model.artifact import Record
@@ -25,6 +26,7 @@ from flock.stores.sqlite.statements import SQL
 
 _OPEN = (State.READY, State.RUNNING, State.DELAYED)
 _CRASHES: Final = 15  # its column
+_PRIORITY: Final = attrgetter("priority")
 _Ready = tuple[Activation, int]  # with how often it has crashed in a row
 
 
@@ -211,16 +213,19 @@ class Activations:
 
     # ---- leases
 
-    def settle_down(self, limits: Mapping[str, int] | None) -> list[Lease]:
+    def settle_down(self, limits: Mapping[str, int] | None) -> Sequence[Lease]:
         """End a step: write what it started, and lease that and what it made room for, as far as the limits allow."""
+        if not self._fresh and not self._freed:
+            return ()
         limits = {} if limits is None else limits
         leases: list[Lease] = []
         if self._fresh:
             self._admit(limits, leases)
-        for agent in self._freed:
-            leases += self._lease(self._ready(agent, limits.get(agent, 0)))
-        self._freed.clear()
-        leases.sort(key=urgency_of)
+        if self._freed:
+            for agent in self._freed:
+                leases += self._lease(self._ready(agent, limits.get(agent, 0)))
+            self._freed.clear()
+            leases.sort(key=urgency_of)
         return leases
 
     def claim(self, limits: Mapping[str, int], most: int) -> list[Lease]:
@@ -233,7 +238,8 @@ class Activations:
 
     def _admit(self, limits: Mapping[str, int], leases: list[Lease]) -> None:
         """Lease the fresh ones that need not wait, the most urgent first, and let the others wait."""
-        self._fresh.sort(key=urgency)
+        if any(map(_PRIORITY, self._fresh)):  # else they are in order
+            self._fresh.sort(key=urgency)
         for activation in self._fresh:
             load = self._load(activation.agent)
             if not load.waiting and load.running < limits.get(activation.agent, 0):

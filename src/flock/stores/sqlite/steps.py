@@ -32,7 +32,8 @@ class Steps:
     def __init__(self, db: WritingConnection, clock: Clock, types: Types, poison: int) -> None:
         """Work on one connection, which is inside a transaction whenever a step is called."""
         self.db = db
-        self._now = clock.now
+        self._clock = clock
+        self.now = 0.0  # when the transaction began
         self.counting = Counting(db)
         self.records = Records(db, types)
         self.activations = Activations(db, self.records, self.counting, clock.new_id, poison)
@@ -55,6 +56,7 @@ class Steps:
 
     def begin(self) -> None:
         """Start a transaction."""
+        self.now = self.shelves.now = self._clock.now()
         self._numbered.clear()
 
     def refresh(self) -> None:
@@ -64,7 +66,8 @@ class Steps:
 
     def save(self) -> None:
         """End a transaction: write the counts."""
-        self.counting.save(self._now())
+        self.records.tidy()
+        self.counting.save(self.now)
 
     def undo(self) -> None:
         """Take back what a transaction that failed has told records, and what it would have written."""
@@ -90,7 +93,7 @@ class Steps:
             self._start(commit, before, result, dues)
         self.counting.at = self.counting.sequence
         if lease is not None and fence is not None and commit.settle is not None:
-            last, due = self.activations.settle(lease, commit.settle, fence, self._now())
+            last, due = self.activations.settle(lease, commit.settle, fence, self.now)
             if due is not None:
                 dues.append(due)
             if last or self._some_unserved:
@@ -162,7 +165,7 @@ class Steps:
 
     def _append(self, stored: Sequence[Record], encoded: Sequence[Encoded], maker: str | None) -> None:
         """Write the records that are new, and give them the next sequences; `maker` is the activation that ends."""
-        now, later = self._now(), self.db.later
+        now, later = self.now, self.db.later
         for record, text in zip(stored, encoded, strict=True):
             if record.sequence:
                 continue
@@ -178,7 +181,7 @@ class Steps:
 
     def _place(self, offers: Sequence[Offer], before: int, changes: Changes, dues: list[float]) -> None:
         """Start, collect or hold back what the records since a sequence match; adds when any of it is due."""
-        now, counting = self._now(), self.counting
+        now, counting = self.now, self.counting
         counting.at = before
         for offer in offers:
             record = offer.record
@@ -223,7 +226,6 @@ class Steps:
     # ---- collecting
 
     def _collect(self, offer: Offer, now: float, changes: Changes) -> float | None:
-        self.shelves.now = now
         self._learn(offer.target)
         collector = self.shelves.of(offer)
         due = collector.offer(offer, now, changes)
@@ -255,7 +257,7 @@ class Steps:
 
     def tick(self, limits: Mapping[str, int]) -> Committed:
         """Make due what is due, the earliest first."""
-        now, result = self._now(), Committed()
+        now, result = self.now, Committed()
         while ripe := self._ripe(now):
             ripe.sort(key=_first)
             changes = Changes()
@@ -297,7 +299,6 @@ class Steps:
         self, number: int, target: Target, place: tuple[str, int, float | None]
     ) -> Callable[[float, Changes], None]:
         def act(now: float, changes: Changes) -> None:
-            self.shelves.now = now
             collector = self.shelves.at(number, target, place)
             collector.due = collector.expire(now, changes)
 
@@ -305,8 +306,7 @@ class Steps:
 
     def flush(self, run: str | None, limits: Mapping[str, int]) -> Committed:
         """Fire partial batches."""
-        now, changes, result = self._now(), Changes(), Committed()
-        self.shelves.now = now
+        now, changes, result = self.now, Changes(), Committed()
         for number, subscription, *place in self.db.execute(SQL["collectors_holding"], {"run": run}).fetchall():
             scope, position, due = place
             self.shelves.at(number, self.targets[subscription], (scope, position, due)).flush(now, changes)
@@ -345,7 +345,6 @@ class Steps:
         self.counting.touch(run).withdrawn = self.counting.at
         self._any_withdrawn = True
         changes = Changes()
-        self.shelves.now = self._now()
         gone = self.shelves.withdraw(run, changes)
         for number, sequence in self.db.execute(SQL["delayed_of_run"], (run,)).fetchall():
             self.db.execute(SQL["end_delayed"], (self.counting.at, "withdrawn", number))
@@ -369,7 +368,6 @@ class Steps:
     ) -> Committed:
         """Lease what became ready, write the counts, and say when the store next wants `tick`."""
         result.leases = self.activations.settle_down(limits)
-        self.records.tidy()
         result.due = self.next_due() if look else min(dues, default=None)
         return result
 
@@ -380,7 +378,7 @@ class Steps:
 
     def _note_quiet(self, names: Iterable[str], result: Committed) -> None:
         """Tell which of these runs have no work left, or perhaps none that any process can do."""
-        now, perhaps = self._now(), self._some_unserved
+        now, perhaps = self.now, self._some_unserved
         quiet = [name for name in names if name not in result.quiet and (self.counting.is_quiet(name, now) or perhaps)]
         result.quiet = [*result.quiet, *quiet]
 

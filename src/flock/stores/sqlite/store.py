@@ -31,7 +31,7 @@ from flock.model.ledger import (
     Withdrawn,
 )
 from flock.ports import Clock, Types
-from flock.stores.codec import encode
+from flock.stores.codec import Encoded, encode
 from flock.stores.sqlite.files import Synchronous, connect
 from flock.stores.sqlite.images import image
 from flock.stores.sqlite.reading import Reading
@@ -173,14 +173,17 @@ class SQLiteStore:
 
     # ---- steps
 
-    def _step(self, act: Callable[[Steps], Committed], *, first: bool = False) -> Coroutine[Any, Any, Committed]:
+    def _step(self, act: Callable[[Steps], Committed]) -> Coroutine[Any, Any, Committed]:
         opened = self._opened
-        return opened.writer.do(act, first=first, unheard=opened.unheard)
+        return opened.writer.do(act, unheard=opened.unheard)
 
     def commit(self, commit: Commit) -> Coroutine[Any, Any, Committed]:
         """Do one step, durable when this has been awaited."""
         encoded = [encode(record.snapshot) for record in commit.records]
-        return self._step(lambda steps: steps.commit(commit, encoded), first=commit.settle is not None)
+        opened = self._open or self._opened
+        return opened.writer.do(
+            partial(_commit, commit, encoded), last=commit.settle is None, unheard=opened.unheard
+        )  # what ends an activation makes room for others
 
     async def claim(self, limits: Mapping[str, int], most: int) -> Sequence[Lease]:
         """Lease what is ready."""
@@ -310,6 +313,10 @@ class SQLiteStore:
     async def kinds(self) -> Sequence[str]:
         """Name the types."""
         return await self._read(Reading.kinds)
+
+
+def _commit(commit: Commit, encoded: Sequence[Encoded], steps: Steps) -> Committed:
+    return steps.commit(commit, encoded)
 
 
 def _recover(steps: Steps) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -34,7 +35,7 @@ class Job:
     act: Callable[[Steps], Any]
     future: asyncio.Future[Any] | None = None
     alone: bool = False  # outside a transaction
-    first: bool = False  # of those in its transaction: it makes room for others
+    last: bool = True  # of those in its transaction: others make room for it
     unheard: Callable[[Any], None] | None = None  # gets the answer when who waited for it was cancelled
     answer: Any = None
     error: BaseException | None = None
@@ -71,7 +72,7 @@ class Writer:
         act: Callable[[Steps], T],
         *,
         alone: bool = False,
-        first: bool = False,
+        last: bool = True,
         unheard: Callable[[T], None] | None = None,
     ) -> T:
         """Have a step done and give its answer when it is durable; raises what it raised, or StoreError.
@@ -80,7 +81,7 @@ class Writer:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        job = Job(act, future, alone, first, unheard)
+        job = Job(act, future, alone, last, unheard)
         if self._syncs or alone:
             self._hand_over([*self._taken(), job])
         else:
@@ -118,7 +119,7 @@ class Writer:
         jobs = self._taken()
         if not jobs:
             return
-        jobs.sort(key=_comes_later)
+        jobs.sort(key=_LAST)
         if self._handed != self._finished or not self._lock.acquire(blocking=False):
             self._hand_over(jobs)
             return
@@ -208,7 +209,7 @@ class Writer:
         return group
 
     def _run(self, jobs: list[Job]) -> None:
-        together = sorted([job for job in jobs if not job.alone], key=_comes_later)
+        together = sorted([job for job in jobs if not job.alone], key=_LAST)
         if together:
             with self._lock:
                 self._transact(together)
@@ -318,10 +319,6 @@ class Writer:
             return
 
 
-def _comes_later(job: Job) -> bool:
-    return not job.first
-
-
 def _deliver(jobs: list[Job]) -> None:
     """Hand the answers over: at once on the loop that waits for them, in one call on any other."""
     here = asyncio._get_running_loop()  # noqa: SLF001 - the one that says None in a thread
@@ -365,4 +362,5 @@ def _nothing(_: Steps) -> None:
     return
 
 
+_LAST: Final = attrgetter("last")
 _COPY: Final = Job(_nothing)  # a request to copy the log into the file, beside the steps
