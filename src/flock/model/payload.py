@@ -139,7 +139,8 @@ def private_copy(model: M) -> M:
 
 def copy_value(value: Any) -> Any:  # noqa: ANN401 - payload fields can hold anything
     """Give a value that shares nothing mutable with this one."""
-    kind: Any = type(value)
+    given: object = value
+    kind = type(given)
     if kind in _ATOMS:
         return value
     if kind is list:
