@@ -38,6 +38,10 @@ class RetryPolicy(NamedTuple):
     jitter: bool = True
     on: tuple[type[BaseException], ...] = (Exception,)
 
+    def again(self, attempt: int, error: BaseException) -> bool:
+        """Say whether this attempt, which has failed so, may be followed by another."""
+        return attempt < self.attempts and isinstance(error, self.on)
+
     def pause(self, attempt: int, chance: float) -> float:
         """Give the seconds to wait after this attempt: exponential, with full jitter from half the delay up."""
         pause = min(self.max_delay, self.delay * self.backoff ** (attempt - 1))

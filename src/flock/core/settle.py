@@ -46,7 +46,7 @@ class Settler:
         """Settle an attempt that raised: try again later, or fail with a Failure in the same commit."""
         activation, policy, spine = lease.activation, agent.retry, self._spine
         text = f"{type(error).__name__}: {said(error)}"
-        again = lease.attempt < policy.attempts and isinstance(error, policy.on) and not isinstance(error, _HOPELESS)
+        again = policy.again(lease.attempt, error) and not isinstance(error, _HOPELESS)
         records: list[Record] = []
         if again:
             settle = Settle("retry", policy.pause(lease.attempt, spine.clock.random()), text)

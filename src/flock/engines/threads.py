@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import queue
-import threading
 from collections.abc import Callable
 from typing import Any
 
+from typing_extensions import override
+
 from flock.core.ambient import Acting, current
 from flock.model.errors import FlockError
+from flock.sync import ThreadPool
 
-_Job = tuple[contextvars.Context, "Callable[[], Any]", asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 
+class Threads(ThreadPool):
+    """A pool in which the slots of activations bound how many threads run."""
 
-class Threads:
-    """Threads that are reused when idle and made when none is; the slots of activations bound how many run.
-
-    They are daemons: a body which never returns can't keep the process alive.
-    """
-
-    def __init__(self, name: str) -> None:
-        """Start without any."""
-        self._name = name
-        self._closed = False
-        self.forget()
-
+    @override
     def forget(self) -> None:
-        """Begin anew in the child of a fork, where no thread is."""
-        self._idle: list[queue.SimpleQueue[_Job | None]] = []
-        self._lock = threading.Lock()
-        self._count = 0
+        super().forget()
         self._late: dict[asyncio.Future[Any], str] = {}
 
     @property
@@ -47,9 +34,7 @@ class Threads:
         holder = current.get()
         if not isinstance(holder, Acting):
             raise FlockError("a function agent runs inside an activation")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        self._inbox().put((contextvars.copy_context(), fn, loop, future))
+        future = self.submit(fn)
         holder.occupy()
         try:
             return await asyncio.shield(future)
@@ -60,56 +45,12 @@ class Threads:
                 self._late[future] = holder.name
                 future.add_done_callback(lambda done: self._return_late(done, holder))
 
-    def close(self) -> None:
-        """Let idle threads end, and busy ones after their job."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for inbox in idle:
-            inbox.put(None)
+    @override
+    def lose(self, future: asyncio.Future[Any]) -> None:
+        self._late.pop(future, None)
 
     def _return_late(self, done: asyncio.Future[Any], holder: Acting) -> None:
         del self._late[done]
         if not done.cancelled():
             done.exception()  # the attempt has been settled: nobody asks for the outcome
         holder.vacate(late=True)
-
-    def _inbox(self) -> queue.SimpleQueue[_Job | None]:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-            self._count += 1
-            number = self._count
-        inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        threading.Thread(target=self._work, args=(inbox,), name=f"{self._name}-{number}", daemon=True).start()
-        return inbox
-
-    def _work(self, inbox: queue.SimpleQueue[_Job | None]) -> None:
-        while (job := inbox.get()) is not None:
-            context, fn, loop, future = job
-            try:
-                outcome: tuple[Any, BaseException | None] = (context.run(fn), None)
-            except BaseException as error:  # noqa: BLE001 - handed to the one who awaits it
-                outcome = (None, error)
-            del job, context, fn
-            with self._lock:
-                if not self._closed:
-                    self._idle.append(inbox)
-            try:
-                loop.call_soon_threadsafe(_deliver, future, *outcome)
-            except RuntimeError:  # the loop was closed: nobody waits any more
-                self._late.pop(future, None)
-            del loop, future, outcome  # an idle thread keeps nothing alive
-            if self._closed:
-                return
-
-
-def _deliver(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:  # noqa: ANN401
-    if future.done():
-        return
-    if isinstance(error, StopIteration):
-        error = RuntimeError("a function in a thread raised StopIteration")
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)

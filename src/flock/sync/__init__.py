@@ -5,5 +5,6 @@ It knows loops, threads and awaitables; what a Flock is, it does not.
 
 from flock.sync.iterating import BlockingIterator
 from flock.sync.portal import HomeKind, Portal, run_sync
+from flock.sync.threads import ThreadPool
 
-__all__ = ["BlockingIterator", "HomeKind", "Portal", "run_sync"]
+__all__ = ["BlockingIterator", "HomeKind", "Portal", "ThreadPool", "run_sync"]
