@@ -50,7 +50,7 @@ class OnLoop:
 
     async def call(self, step: Action[..., Any], body: Callable[[], Any], timeout: float | None) -> Any:  # noqa: ANN401
         """Await a coroutine function here; a thread whose time is over is left alone (P16)."""
-        work = body if step.is_async else functools.partial(_in_thread, body)
+        work = body if step.is_async else functools.partial(in_thread, body)
         if timeout is None:
             return await work()
         late = StepTimeoutError(f"step {step.name!r} took longer than {timeout:g} s")
@@ -87,7 +87,8 @@ class Blocking:
         run_sync(self._there.get, awaitable)
 
 
-async def _in_thread(body: Callable[[], T]) -> T:
+async def in_thread(body: Callable[[], T]) -> T:
+    """Run a function that blocks; cancelling the wait leaves its thread alone."""
     given: T = await asyncio.shield(_threads.submit(body))
     return given
 

@@ -16,6 +16,7 @@ from flock.ports import Clock
 from flock.tasks.action import Action, step_of
 from flock.tasks.context import Context
 from flock.tasks.status import TypeStatus
+from flock.tasks.storages import Storage
 
 Callback = Callable[..., object]
 
@@ -62,8 +63,9 @@ class Log(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Config:
-    """What is around tasks: who is told of them, and the clock that they wait on."""
+    """What is around tasks: where results are kept, who is told of them, and the clock that they wait on."""
 
+    storage: Storage | None = None
     tracer: Tracer | None = None
     notify: Notify | None = None
     log: Log | None = None

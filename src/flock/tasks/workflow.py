@@ -13,6 +13,7 @@ from flock.model.errors import ConfigurationError, FlockError
 from flock.sync import run_sync
 from flock.tasks.context import Context
 from flock.tasks.engine import AsyncTaskEngine
+from flock.tasks.keeping import Keeper, OnInputChange
 from flock.tasks.status import TypeStatus
 from flock.tasks.task import Callback, Config, Task
 
@@ -144,6 +145,8 @@ class Workflow:
         *,
         max_concurrency: int | None = ...,
         keep_going: bool = ...,
+        resume: bool = ...,
+        on_input_change: OnInputChange = ...,
         on_success: Callback | None = ...,
         on_failure: Callback | None = ...,
     ) -> list[Task]: ...
@@ -155,6 +158,8 @@ class Workflow:
         *,
         max_concurrency: int | None = ...,
         keep_going: bool = ...,
+        resume: bool = ...,
+        on_input_change: OnInputChange = ...,
         on_success: Callback | None = ...,
         on_failure: Callback | None = ...,
     ) -> Handle: ...
@@ -165,6 +170,8 @@ class Workflow:
         *,
         max_concurrency: int | None = _AT_ONCE,
         keep_going: bool = False,
+        resume: bool = False,
+        on_input_change: OnInputChange = "reuse",
         on_success: Callback | None = None,
         on_failure: Callback | None = None,
     ) -> list[Task] | Handle:
@@ -174,7 +181,12 @@ class Workflow:
         side by side; "async_parallel" runs all side by side, at most `max_concurrency` at once; "async_background"
         gives a handle at once, and runs one after the other. The first error ends the workflow, cancels what runs
         beside it, and is raised; with `keep_going` it stays with its task. `on_success(tasks=...)` or
-        `on_failure(tasks=...)` is called at the end. Raises ConfigurationError, and FlockError when it runs already.
+        `on_failure(tasks=...)` is called at the end.
+
+        A storage keeps what each step gives. With `resume` a step that has completed under this workflow's id, in
+        whatever process, gives that again and is not run; `on_input_change` says what if it was given something else
+        then: "reuse" what it gave, "reset" it and run, or "raise". Raises ConfigurationError, and FlockError when it
+        runs already.
         """
         name = mode.removeprefix("async_")
         if name not in _MODES:
@@ -184,9 +196,10 @@ class Workflow:
             raise ConfigurationError(f"max_concurrency= takes a number from 1, not {max_concurrency!r}")
         if self._running:
             raise FlockError(f"workflow {self.workflow_id} runs already: wait for its end, or make another")
+        keeper = self._keeper(on_input_change, resume=resume)
         self._running = True
         slots = nullcontext() if max_concurrency is None else asyncio.Semaphore(max_concurrency)
-        flow = _Flow(self.task.queue, self.workflow_id, slots, keep_going=keep_going)
+        flow = _Flow(self.task.queue, self.workflow_id, slots, keeper, keep_going=keep_going, resume=resume)
         work = self._run(flow, name, on_success, on_failure)
         if name == "background":
             self._background = asyncio.get_running_loop().create_task(work)
@@ -200,6 +213,8 @@ class Workflow:
         *,
         max_concurrency: int | None = ...,
         keep_going: bool = ...,
+        resume: bool = ...,
+        on_input_change: OnInputChange = ...,
         on_success: Callback | None = ...,
         on_failure: Callback | None = ...,
     ) -> list[Task]: ...
@@ -211,6 +226,8 @@ class Workflow:
         *,
         max_concurrency: int | None = ...,
         keep_going: bool = ...,
+        resume: bool = ...,
+        on_input_change: OnInputChange = ...,
         on_success: Callback | None = ...,
         on_failure: Callback | None = ...,
     ) -> BlockingHandle: ...
@@ -224,6 +241,16 @@ class Workflow:
 
         given = run_sync(go)
         return BlockingHandle(given) if isinstance(given, Handle) else given
+
+    def _keeper(self, on_input_change: OnInputChange, *, resume: bool) -> Keeper | None:
+        if on_input_change not in get_args(OnInputChange):
+            known = ", ".join(get_args(OnInputChange))
+            raise ConfigurationError(f"on_input_change= is one of {known}, not {on_input_change!r}")
+        if self.config.storage is not None:
+            return Keeper(self.config.storage, on_input_change)
+        if resume:
+            raise ConfigurationError("resume=True needs a storage: Workflow(Config(storage=FileStorage('results')))")
+        return None
 
     async def _run(
         self, flow: _Flow, mode: str, on_success: Callback | None, on_failure: Callback | None
@@ -247,13 +274,22 @@ class _Flow:
     """One start of a workflow."""
 
     def __init__(
-        self, tasks: Sequence[Task], workflow_id: str, slots: AbstractAsyncContextManager[None], *, keep_going: bool
+        self,
+        tasks: Sequence[Task],
+        workflow_id: str,
+        slots: AbstractAsyncContextManager[None],
+        keeper: Keeper | None,
+        *,
+        keep_going: bool,
+        resume: bool,
     ) -> None:
         """Run these, each stretch of them in one of the slots."""
         self._tasks = tasks
         self._workflow_id = workflow_id
         self._slots = slots
+        self._keeper = keeper
         self._keep_going = keep_going
+        self._resume = resume
 
     async def sequential(self) -> None:
         """Run one after the other."""
@@ -303,12 +339,25 @@ class _Flow:
         engine = AsyncTaskEngine(task, self._workflow_id, previous)
         try:
             async with engine.start():
-                await engine.execute_with_retry()
+                await self._do(engine, task, previous)
         except Exception:
             if not self._keep_going:
                 raise
         finally:
             await _tell(task.callback, task=task)
+
+    async def _do(self, engine: AsyncTaskEngine, task: Task, previous: Context[Any]) -> None:
+        """Run the step, unless what it gave is known."""
+        keeper = self._keeper
+        if keeper is None:
+            await engine.execute_with_retry()
+            return
+        found = await keeper.find(task, previous) if self._resume else None
+        if found is not None:
+            task.current_context = found
+            return
+        given = await engine.execute_with_retry()
+        await keeper.keep(task, previous, given)
 
 
 async def _tell(who: Callback | None, **news: object) -> None:
