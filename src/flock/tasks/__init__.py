@@ -5,6 +5,7 @@ from flock.tasks.context import Context
 from flock.tasks.engine import AsyncTaskEngine, TaskEngine
 from flock.tasks.keeping import InputChangedError
 from flock.tasks.policy import StepTimeoutError
+from flock.tasks.repeating import Firings
 from flock.tasks.status import TypeStatus
 from flock.tasks.storages import BoardStorage, FileStorage, StepResult, Storage
 from flock.tasks.task import Config, Task, TaskError
@@ -18,6 +19,7 @@ __all__ = [
     "Config",
     "Context",
     "FileStorage",
+    "Firings",
     "Handle",
     "InputChangedError",
     "StepResult",

@@ -17,6 +17,7 @@ from flock.tasks.action import Action, step_of
 from flock.tasks.context import Context
 from flock.tasks.status import TypeStatus
 from flock.tasks.storages import Storage
+from flock.tasks.tracer import Spans
 
 Callback = Callable[..., object]
 
@@ -66,7 +67,7 @@ class Config:
     """What is around tasks: where results are kept, who is told of them, and the clock that they wait on."""
 
     storage: Storage | None = None
-    tracer: Tracer | None = None
+    tracer: Tracer | None = field(default_factory=Spans)
     notify: Notify | None = None
     log: Log | None = None
     clock: Clock = field(default_factory=SystemClock)

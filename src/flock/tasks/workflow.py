@@ -1,30 +1,32 @@
-"""Workflows: tasks in a queue, run one after the other, in groups, side by side or in the background."""
+"""Workflows: tasks in a queue, and the ways to run them."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-import logging
+import functools
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final, Literal, get_args, overload
 
+from typing_extensions import Unpack, override
+
+from flock.model.context import Context as Activation
 from flock.model.errors import ConfigurationError, FlockError
+from flock.model.evaluation import EvalInputs, OutputGroup
+from flock.model.schedule import ScheduleSpec
+from flock.ports import AgentInfo, Engine
 from flock.sync import run_sync
 from flock.tasks.context import Context
-from flock.tasks.engine import AsyncTaskEngine
-from flock.tasks.keeping import Keeper, OnInputChange
+from flock.tasks.flow import Flow, Settings, StartOptions, tell
+from flock.tasks.repeating import Firings, Overlap, Repeating
 from flock.tasks.status import TypeStatus
 from flock.tasks.task import Callback, Config, Task
 
-logger = logging.getLogger("flock")
-Ended = Literal["sequential", "sequential_group", "parallel"]
-AsyncEnded = Literal["async_sequential", "async_sequential_group", "async_parallel"]
-Background = Literal["background"]
-AsyncBackground = Literal["async_background"]
-_MODES: Final = (*get_args(Ended), *get_args(Background))
-_AT_ONCE: Final = 8
-_OVER: Final = (TypeStatus.FAILED, TypeStatus.CANCELLED)
+Ended = Literal[
+    "sequential", "sequential_group", "parallel", "async_sequential", "async_sequential_group", "async_parallel"
+]
+InBackground = Literal["background", "async_background"]
+_MODES: Final = (*get_args(Ended), *get_args(InBackground))
 
 
 class TaskQueue:
@@ -116,8 +118,11 @@ class BlockingHandle:
         run_sync(self._handle.cancel)
 
 
-class Workflow:
-    """Steps that belong together. Making one runs nothing; a task that has completed is not run again."""
+class Workflow(Engine):
+    """Steps that belong together. Making one runs nothing; a task that has completed is not run again.
+
+    It is an agent's engine as well: `flock.agent("etl").consumes(Order).publishes(Report).with_engines(workflow)`.
+    """
 
     def __init__(self, config: Config | None = None, workflow_id: str | None = None) -> None:
         """Have no tasks; without an id it gets one."""
@@ -133,106 +138,60 @@ class Workflow:
         found = {task.status for task in self.task}
         if self._running:
             return TypeStatus.IN_PROGRESS
-        for status in (TypeStatus.FAILED, TypeStatus.CANCELLED, TypeStatus.PAUSED):
+        for status in (TypeStatus.FAILED, TypeStatus.CANCELLED):
             if status in found:
                 return status
-        return TypeStatus.COMPLETED if found == {TypeStatus.COMPLETED} else TypeStatus.NOT_STARTED
+        if found == {TypeStatus.COMPLETED}:
+            return TypeStatus.COMPLETED
+        return TypeStatus.PAUSED if TypeStatus.COMPLETED in found else TypeStatus.NOT_STARTED
 
     @overload
-    async def astart(
-        self,
-        mode: AsyncEnded | Ended = ...,
-        *,
-        max_concurrency: int | None = ...,
-        keep_going: bool = ...,
-        resume: bool = ...,
-        on_input_change: OnInputChange = ...,
-        on_success: Callback | None = ...,
-        on_failure: Callback | None = ...,
-    ) -> list[Task]: ...
+    async def astart(self, mode: Ended = ..., **options: Unpack[StartOptions]) -> list[Task]: ...
 
     @overload
-    async def astart(
-        self,
-        mode: AsyncBackground | Background,
-        *,
-        max_concurrency: int | None = ...,
-        keep_going: bool = ...,
-        resume: bool = ...,
-        on_input_change: OnInputChange = ...,
-        on_success: Callback | None = ...,
-        on_failure: Callback | None = ...,
-    ) -> Handle: ...
+    async def astart(self, mode: InBackground, **options: Unpack[StartOptions]) -> Handle: ...
 
     async def astart(
-        self,
-        mode: AsyncEnded | Ended | AsyncBackground | Background = "async_sequential",
-        *,
-        max_concurrency: int | None = _AT_ONCE,
-        keep_going: bool = False,
-        resume: bool = False,
-        on_input_change: OnInputChange = "reuse",
-        on_success: Callback | None = None,
-        on_failure: Callback | None = None,
+        self, mode: Ended | InBackground = "async_sequential", **options: Unpack[StartOptions]
     ) -> list[Task] | Handle:
         """Run the tasks that have not completed, and give all.
 
         "async_sequential" runs one after the other; "async_sequential_group" does that in each group, and the groups
-        side by side; "async_parallel" runs all side by side, at most `max_concurrency` at once; "async_background"
-        gives a handle at once, and runs one after the other. The first error ends the workflow, cancels what runs
-        beside it, and is raised; with `keep_going` it stays with its task. `on_success(tasks=...)` or
-        `on_failure(tasks=...)` is called at the end.
+        side by side; "async_parallel" runs all side by side; "async_background" gives a handle at once, and runs one
+        after the other. Each step gets what the last one gave, those that run side by side nothing. The first error
+        ends the workflow, cancels what runs beside it, and is raised.
 
-        A storage keeps what each step gives. With `resume` a step that has completed under this workflow's id, in
-        whatever process, gives that again and is not run; `on_input_change` says what if it was given something else
-        then: "reuse" what it gave, "reset" it and run, or "raise". Raises ConfigurationError, and FlockError when it
-        runs already.
+        The options: `max_concurrency` (8) bounds how many run side by side (None: any number); `keep_going` leaves an
+        error with its task; `on_success(tasks=...)` or `on_failure(tasks=...)` is called at the end; `progress` shows
+        it on the terminal. The config's storage keeps what each step gives. With `resume` a step that has completed
+        under this workflow's id, in whatever process, gives that again and is not run; `on_input_change` says what if
+        it was given something else then: "reuse" what it gave, "reset" it and run, or "raise".
+
+        Raises ConfigurationError, and FlockError when it runs already.
         """
-        name = mode.removeprefix("async_")
-        if name not in _MODES:
-            known = ", ".join(f"async_{each}" for each in _MODES)
+        if mode not in _MODES:
+            known = ", ".join(name for name in _MODES if name.startswith("async_"))
             raise ConfigurationError(f"mode= is one of {known}, not {mode!r}")
-        if max_concurrency is not None and (isinstance(max_concurrency, bool) or max_concurrency < 1):
-            raise ConfigurationError(f"max_concurrency= takes a number from 1, not {max_concurrency!r}")
+        settings = Settings(**options)
+        keeper = settings.keeper(self.config.storage)
         if self._running:
             raise FlockError(f"workflow {self.workflow_id} runs already: wait for its end, or make another")
-        keeper = self._keeper(on_input_change, resume=resume)
+        flow = Flow(self.task.queue, self.workflow_id, keeper, settings)
         self._running = True
-        slots = nullcontext() if max_concurrency is None else asyncio.Semaphore(max_concurrency)
-        flow = _Flow(self.task.queue, self.workflow_id, slots, keeper, keep_going=keep_going, resume=resume)
-        work = self._run(flow, name, on_success, on_failure)
+        name = mode.removeprefix("async_")
+        work = self._run(flow, name, settings)
         if name == "background":
             self._background = asyncio.get_running_loop().create_task(work)
             return Handle(self, self._background)
         return await work
 
     @overload
-    def start(
-        self,
-        mode: Ended | AsyncEnded = ...,
-        *,
-        max_concurrency: int | None = ...,
-        keep_going: bool = ...,
-        resume: bool = ...,
-        on_input_change: OnInputChange = ...,
-        on_success: Callback | None = ...,
-        on_failure: Callback | None = ...,
-    ) -> list[Task]: ...
+    def start(self, mode: Ended = ..., **options: Unpack[StartOptions]) -> list[Task]: ...
 
     @overload
-    def start(
-        self,
-        mode: Background | AsyncBackground,
-        *,
-        max_concurrency: int | None = ...,
-        keep_going: bool = ...,
-        resume: bool = ...,
-        on_input_change: OnInputChange = ...,
-        on_success: Callback | None = ...,
-        on_failure: Callback | None = ...,
-    ) -> BlockingHandle: ...
+    def start(self, mode: InBackground, **options: Unpack[StartOptions]) -> BlockingHandle: ...
 
-    def start(self, mode: Any = "sequential", **options: Any) -> list[Task] | BlockingHandle:
+    def start(self, mode: Any = "sequential", **options: Unpack[StartOptions]) -> list[Task] | BlockingHandle:
         """Do as `astart` does, and block meanwhile; steps run on a loop in the background, functions in threads."""
 
         async def go() -> list[Task] | Handle:
@@ -242,131 +201,76 @@ class Workflow:
         given = run_sync(go)
         return BlockingHandle(given) if isinstance(given, Handle) else given
 
-    def _keeper(self, on_input_change: OnInputChange, *, resume: bool) -> Keeper | None:
-        if on_input_change not in get_args(OnInputChange):
-            known = ", ".join(get_args(OnInputChange))
-            raise ConfigurationError(f"on_input_change= is one of {known}, not {on_input_change!r}")
-        if self.config.storage is not None:
-            return Keeper(self.config.storage, on_input_change)
-        if resume:
-            raise ConfigurationError("resume=True needs a storage: Workflow(Config(storage=FileStorage('results')))")
-        return None
+    async def aschedule(
+        self,
+        mode: Ended = "async_sequential",
+        *,
+        every: timedelta | float | None = None,
+        at: datetime | time | str | None = None,
+        cron: str | None = None,
+        after: timedelta | float | None = None,
+        max_repeats: int | None = None,
+        tz: str = "UTC",
+        overlap: Overlap = "skip",
+        **options: Unpack[StartOptions],
+    ) -> Firings:
+        """Run the steps anew whenever a schedule fires, until it is over or this is cancelled; give what came of it.
 
-    async def _run(
-        self, flow: _Flow, mode: str, on_success: Callback | None, on_failure: Callback | None
-    ) -> list[Task]:
+        The schedule is an agent's: `every` (after `after`), `at` a moment or a time of each day, or `cron`, in `tz`;
+        `max_repeats` counts firings. Where one fires while the run before still goes on, `overlap` says what happens:
+        "skip" it, "queue" it, or run both in "parallel". Each run has an id of its own, this workflow's with the time
+        of its firing. A run that fails is logged and ends nothing. Raises ConfigurationError.
+        """
+        spec = ScheduleSpec(every=every, at=at, cron=cron, after=after, max_repeats=max_repeats, tz=tz)
+        Settings(**options).keeper(self.config.storage)
+        return await Repeating(self.config.clock, spec, overlap, lambda when: self._fire(when, mode, options)).run()
+
+    def schedule(self, mode: Ended = "sequential", **options: Any) -> Firings:  # noqa: ANN401 - those of `aschedule`
+        """Do as `aschedule` does, and block meanwhile."""
+        return run_sync(functools.partial(self.aschedule, mode, **options))
+
+    async def _fire(self, when: float, mode: Ended, options: StartOptions) -> None:
+        moment = datetime.fromtimestamp(when, UTC)
+        await self._copy(f"{self.workflow_id}-{moment:%Y%m%dT%H%M%S.%fZ}").astart(mode, **options)
+
+    def _copy(self, workflow_id: str) -> Workflow:
+        """Give a workflow of the same steps that have not begun."""
+        copy = Workflow(self.config, workflow_id)
+        for task in self.task:
+            copy.task.add(task.step, task.callback, task.initial_context, task.group_name)
+        return copy
+
+    async def _run(self, flow: Flow, mode: str, settings: Settings) -> list[Task]:
         tracer = self.config.tracer
         try:
-            await _tell(None if tracer is None else tracer.start_workflow, workflow_id=self.workflow_id)
+            if tracer is not None:
+                await tell(tracer.start_workflow, workflow_id=self.workflow_id)
             try:
-                await getattr(flow, mode)()
+                await flow.run(mode)
             finally:
-                self._running = False
-                await _tell(None if tracer is None else tracer.end_workflow, workflow_id=self.workflow_id)
-                failed = any(task.status in _OVER for task in self.task)
-                await _tell(on_failure if failed else on_success, tasks=self.task.queue)
+                if tracer is not None:
+                    await tell(tracer.end_workflow, workflow_id=self.workflow_id)
         finally:
             self._running = False
+            over = (TypeStatus.FAILED, TypeStatus.CANCELLED)
+            failed = any(task.status in over for task in self.task)
+            await tell(settings.on_failure if failed else settings.on_success, tasks=self.task.queue)
         return self.task.queue
 
+    @override
+    async def evaluate(self, agent: AgentInfo, ctx: Activation, inputs: EvalInputs, output_group: OutputGroup) -> Any:
+        """Run the steps anew for an activation and give what the last one gave, for the agent to publish.
 
-class _Flow:
-    """One start of a workflow."""
-
-    def __init__(
-        self,
-        tasks: Sequence[Task],
-        workflow_id: str,
-        slots: AbstractAsyncContextManager[None],
-        keeper: Keeper | None,
-        *,
-        keep_going: bool,
-        resume: bool,
-    ) -> None:
-        """Run these, each stretch of them in one of the slots."""
-        self._tasks = tasks
-        self._workflow_id = workflow_id
-        self._slots = slots
-        self._keeper = keeper
-        self._keep_going = keep_going
-        self._resume = resume
-
-    async def sequential(self) -> None:
-        """Run one after the other."""
-        await self._in_order(self._tasks)
-
-    background = sequential
-
-    async def sequential_group(self) -> None:
-        """Run one after the other in each group, and the groups side by side."""
-        groups: dict[str, list[Task]] = {}
-        for task in self._tasks:
-            groups.setdefault(task.group_name, []).append(task)
-        await self._side_by_side(list(groups.values()))
-
-    async def parallel(self) -> None:
-        """Run all side by side."""
-        await self._side_by_side([[task] for task in self._tasks])
-
-    async def _side_by_side(self, stretches: Sequence[Sequence[Task]]) -> None:
-        """Run these until all are done, or one raises, which cancels the others and is raised itself."""
-        first: list[Exception] = []
-
-        async def run(stretch: Sequence[Task]) -> None:
-            try:
-                async with self._slots:
-                    await self._in_order(stretch)
-            except Exception as error:
-                first.append(error)
-                raise
-
-        with suppress(ExceptionGroup):
-            async with asyncio.TaskGroup() as group:
-                for stretch in stretches:
-                    _ = group.create_task(run(stretch))
-        if first:
-            raise first[0]
-
-    async def _in_order(self, tasks: Sequence[Task]) -> None:
-        previous: Context[Any] = Context(workflow_id=self._workflow_id)
-        for task in tasks:
-            if task.status is not TypeStatus.COMPLETED:
-                await self._one(task, previous)
-            if task.status is TypeStatus.COMPLETED:
-                previous = task.current_context
-
-    async def _one(self, task: Task, previous: Context[Any]) -> None:
-        engine = AsyncTaskEngine(task, self._workflow_id, previous)
-        try:
-            async with engine.start():
-                await self._do(engine, task, previous)
-        except Exception:
-            if not self._keep_going:
-                raise
-        finally:
-            await _tell(task.callback, task=task)
-
-    async def _do(self, engine: AsyncTaskEngine, task: Task, previous: Context[Any]) -> None:
-        """Run the step, unless what it gave is known."""
-        keeper = self._keeper
-        if keeper is None:
-            await engine.execute_with_retry()
-            return
-        found = await keeper.find(task, previous) if self._resume else None
-        if found is not None:
-            task.current_context = found
-            return
-        given = await engine.execute_with_retry()
-        await keeper.keep(task, previous, given)
-
-
-async def _tell(who: Callback | None, **news: object) -> None:
-    """Tell whoever wants to know; one who raises costs its own news and nothing else."""
-    if who is None:
-        return
-    try:
-        given = who(**news)
-        if inspect.isawaitable(given):
-            await given
-    except Exception:
-        logger.exception("%s of a workflow failed", getattr(who, "__name__", who))
+        Their `initial_context` is the input's payload, or a list of them. With a storage, an activation that is run
+        again, after a crash or a failure, goes on where it was.
+        """
+        payloads = [artifact.payload for artifact in inputs.artifacts]
+        copy = self._copy(f"{self.workflow_id}-{ctx.idempotency_key}")
+        for task in copy.task:
+            task.initial_context = Context(payloads[0] if len(payloads) == 1 else payloads)
+        tasks = await copy.astart(resume=self.config.storage is not None)
+        given = tasks[-1].current_context.storage if tasks else None
+        if not isinstance(given, list):
+            return given
+        several: list[Any] = given  # of a class, contexts
+        return [each.storage if isinstance(each, Context) else each for each in several]

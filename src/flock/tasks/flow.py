@@ -1,0 +1,163 @@
+"""One start of a workflow: which of its tasks run when, and what a failure does to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any, Final, TypedDict, get_args
+
+from flock.model.errors import ConfigurationError
+from flock.tasks.context import Context
+from flock.tasks.engine import AsyncTaskEngine
+from flock.tasks.keeping import Keeper, OnInputChange
+from flock.tasks.progress import Progress, progress_of
+from flock.tasks.status import TypeStatus
+from flock.tasks.storages import Storage
+from flock.tasks.task import Callback, Task
+
+logger = logging.getLogger("flock")
+_AT_ONCE: Final = 8
+
+
+class StartOptions(TypedDict, total=False):
+    """How a workflow is started, beside its mode; see `Settings`."""
+
+    max_concurrency: int | None
+    keep_going: bool
+    resume: bool
+    on_input_change: OnInputChange
+    on_success: Callback | None
+    on_failure: Callback | None
+    progress: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a workflow is started.
+
+    `max_concurrency` bounds how many tasks or groups run side by side (None: any number). `keep_going` leaves an error
+    with its task. `resume` takes what the storage has, `on_input_change` says what if a step was given something else
+    then. `on_success` or `on_failure` is called with `tasks=` at the end. `progress` shows it on the terminal.
+    """
+
+    max_concurrency: int | None = _AT_ONCE
+    keep_going: bool = False
+    resume: bool = False
+    on_input_change: OnInputChange = "reuse"
+    on_success: Callback | None = None
+    on_failure: Callback | None = None
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what means nothing."""
+        most = self.max_concurrency
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise ConfigurationError(f"max_concurrency= takes a number from 1, not {most!r}")
+        if self.on_input_change not in get_args(OnInputChange):
+            known = ", ".join(get_args(OnInputChange))
+            raise ConfigurationError(f"on_input_change= is one of {known}, not {self.on_input_change!r}")
+
+    def keeper(self, storage: Storage | None) -> Keeper | None:
+        """Give what keeps results; raises ConfigurationError when there is nothing to resume from."""
+        if storage is not None:
+            return Keeper(storage, self.on_input_change)
+        if self.resume:
+            raise ConfigurationError("resume=True needs a storage: Workflow(Config(storage=FileStorage('results')))")
+        return None
+
+
+class Flow:
+    """Runs the tasks of a workflow that have not completed, in one of the modes that its methods are."""
+
+    def __init__(self, tasks: Sequence[Task], workflow_id: str, keeper: Keeper | None, settings: Settings) -> None:
+        """Run these."""
+        self._tasks = tasks
+        self._workflow_id = workflow_id
+        self._keeper = keeper
+        self._settings = settings
+        most = settings.max_concurrency
+        self._slots = nullcontext() if most is None else asyncio.Semaphore(most)
+        self._progress: Progress = progress_of(tasks, wanted=settings.progress)
+
+    async def run(self, mode: str) -> None:
+        """Run them in this mode; raises the first error of a task, unless errors stay with their tasks."""
+        with self._progress:
+            if mode == "parallel":
+                await self._side_by_side([[task] for task in self._tasks])
+            elif mode == "sequential_group":
+                groups: dict[str, list[Task]] = {}
+                for task in self._tasks:
+                    groups.setdefault(task.group_name, []).append(task)
+                await self._side_by_side(list(groups.values()))
+            else:
+                await self._in_order(self._tasks)
+
+    async def _side_by_side(self, stretches: Sequence[Sequence[Task]]) -> None:
+        """Run these until all are done, or one raises, which cancels the others and is raised itself."""
+        first: list[Exception] = []
+
+        async def run(stretch: Sequence[Task]) -> None:
+            try:
+                async with self._slots:
+                    await self._in_order(stretch)
+            except Exception as error:
+                first.append(error)
+                raise
+
+        with suppress(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                for stretch in stretches:
+                    _ = group.create_task(run(stretch))
+        if first:
+            raise first[0]
+
+    async def _in_order(self, tasks: Sequence[Task]) -> None:
+        previous: Context[Any] = Context(workflow_id=self._workflow_id)
+        for task in tasks:
+            if task.status is not TypeStatus.COMPLETED:
+                await self._one(task, previous)
+            if task.status is TypeStatus.COMPLETED:
+                previous = task.current_context
+
+    async def _one(self, task: Task, previous: Context[Any]) -> None:
+        engine = AsyncTaskEngine(task, self._workflow_id, previous)
+        self._progress.begin(task)
+        try:
+            async with engine.start():
+                await self._do(engine, task, previous)
+        except Exception:
+            if not self._settings.keep_going:
+                raise
+        finally:
+            self._progress.end(task)
+            if task.callback is not None:
+                await tell(task.callback, task=task)
+
+    async def _do(self, engine: AsyncTaskEngine, task: Task, previous: Context[Any]) -> None:
+        """Run the step, unless what it gave is known."""
+        keeper = self._keeper
+        if keeper is None:
+            await engine.execute_with_retry()
+            return
+        found = await keeper.find(task, previous) if self._settings.resume else None
+        if found is not None:
+            task.current_context = found
+            return
+        given = await engine.execute_with_retry()
+        await keeper.keep(task, previous, given)
+
+
+async def tell(who: Callback | None, **news: object) -> None:
+    """Tell whoever wants to know; one who raises costs its own news and nothing else."""
+    if who is None:
+        return
+    try:
+        given = who(**news)
+        if inspect.isawaitable(given):
+            await given
+    except Exception:
+        logger.exception("%s of a workflow failed", getattr(who, "__name__", who))
