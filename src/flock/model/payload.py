@@ -66,8 +66,7 @@ def flock_type(
 
     def declare(cls: type[M]) -> type[M]:
         if not isinstance(cls, type) or not issubclass(cls, BaseModel):
-            message = f"@flock_type marks pydantic models; {cls!r} is none"
-            raise ConfigurationError(message)
+            raise ConfigurationError(f"@flock_type marks pydantic models; {cls!r} is none")
         setattr(cls, _DECLARED, declared)
         type_name.cache_clear()
         return cls
@@ -126,8 +125,7 @@ def loaded_type(name: str) -> type[BaseModel]:
     """Find a model as `find_loaded` does; raises PublishError when it is not there."""
     found = find_loaded(name)
     if found is None:
-        message = f"the class of {name!r} is not loaded under that name: pass it as payload_type="
-        raise PublishError(message)
+        raise PublishError(f"the class of {name!r} is not loaded under that name: pass it as payload_type=")
     return found
 
 

@@ -13,26 +13,32 @@ T = TypeVar("T")
 class Context(Generic[T]):
     """Any value, in `storage`, with the task that it comes from and when that made it (UTC; None for your own).
 
-    A Context made of a Context is a copy of it.
+    A Context made of a Context is a copy of it. `made` is the same time in seconds.
     """
 
-    __slots__ = ("storage", "task_id", "time", "workflow_id")
+    __slots__ = ("made", "storage", "task_id", "workflow_id")
 
     def __init__(
         self,
         storage: T | Context[T] | None = None,
         task_id: int | None = None,
         workflow_id: str | None = None,
-        time: dt.datetime | None = None,
+        made: float | None = None,
     ) -> None:
         """Hold a value."""
-        given: Context[Any] | None = storage if isinstance(storage, Context) else None
-        if given is not None:
-            task_id, workflow_id, time = given.task_id, given.workflow_id, given.time
-        self.storage: T = cast("T", storage if given is None else given.storage)
+        if isinstance(storage, Context):
+            of: Context[Any] = storage
+            task_id, workflow_id, made = of.task_id, of.workflow_id, of.made
+            storage = of.storage
+        self.storage: T = cast("T", storage)
         self.task_id: int | None = task_id
         self.workflow_id: str | None = workflow_id
-        self.time: dt.datetime | None = time
+        self.made: float | None = made
+
+    @property
+    def time(self) -> dt.datetime | None:
+        """When the task made it."""
+        return None if self.made is None else dt.datetime.fromtimestamp(self.made, dt.UTC)
 
     @override
     def __repr__(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import functools
 import inspect
 import logging
@@ -28,8 +27,8 @@ _threads = ThreadPool("flock task")
 class Way(Protocol):
     """How the course of a task waits."""
 
-    async def call(self, step: Action[..., Any], body: Callable[[], Any], timeout: float | None) -> Any:  # noqa: ANN401
-        """Run a step's body to its end, within so many seconds."""
+    def call(self, step: Action[..., Any], body: Callable[[], Any]) -> Awaitable[Any]:
+        """Run a step's body to its end, within the step's time."""
         ...
 
     async def pause(self, seconds: float) -> None:
@@ -48,13 +47,14 @@ class OnLoop:
         """Wait on a clock."""
         self._clock = clock
 
-    async def call(self, step: Action[..., Any], body: Callable[[], Any], timeout: float | None) -> Any:  # noqa: ANN401
+    def call(self, step: Action[..., Any], body: Callable[[], Any]) -> Awaitable[Any]:
         """Await a coroutine function here; a thread whose time is over is left alone (P16)."""
-        work = body if step.is_async else functools.partial(in_thread, body)
-        if timeout is None:
-            return await work()
+        work: Awaitable[Any] = body() if step.is_async else in_thread(body)
+        return work if step.timeout is None else self._within(step, work, step.timeout)
+
+    async def _within(self, step: Action[..., Any], work: Awaitable[T], timeout: float) -> T:
         late = StepTimeoutError(f"step {step.name!r} took longer than {timeout:g} s")
-        return await within(self._clock, timeout, work(), late)
+        return await within(self._clock, timeout, work, late)
 
     async def pause(self, seconds: float) -> None:
         """Wait on the clock."""
@@ -72,11 +72,9 @@ class Blocking:
         """Wait on a clock."""
         self._there = OnLoop(clock)
 
-    async def call(self, step: Action[..., Any], body: Callable[[], Any], timeout: float | None) -> Any:  # noqa: ANN401
+    async def call(self, step: Action[..., Any], body: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it gives
         """Call a function here, unless its time is limited, which takes another thread."""
-        if timeout is None and not step.is_async:
-            return body()
-        return run_sync(self._there.call, step, body, timeout)
+        return run_sync(self._there.call, step, body) if step.is_async or step.timeout is not None else body()
 
     async def pause(self, seconds: float) -> None:
         """Wait on the clock."""
@@ -113,26 +111,24 @@ class Course:
         self._way = way
         self._workflow_id = workflow_id
         self._previous = previous
-        self._begun = 0.0
         self._attempt = 1
+        self._tracer: object = None
 
     async def begin(self) -> None:
         """Say that the task is in progress."""
         task, config = self.task, self.task.config
         task.workflow_id = self._workflow_id or task.workflow_id
         if self._previous is not None:
-            task.previous_context = Context(self._previous)
-        self._begun = config.clock.now()
-        task.started_at = _moment(self._begun)
-        task.finished_at = task.duration = None
+            task.previous_context = self._previous
+        task.began, task.ended = config.clock.now(), None
         task.errors, task.retry_count = [], 0
-        await self._turn(TypeStatus.IN_PROGRESS, config.tracer, "start_task")
+        self._tracer = config.told()
+        await self._turn(TypeStatus.IN_PROGRESS, self._tracer, "start_task")
 
     async def end(self, error: BaseException | None) -> None:
         """Say how the task has ended."""
-        task, config = self.task, self.task.config
-        now = config.clock.now()
-        task.finished_at, task.duration = _moment(now), now - self._begun
+        task = self.task
+        task.ended = task.config.clock.now()
         if error is None:
             status = TypeStatus.COMPLETED
         elif isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)):
@@ -141,7 +137,17 @@ class Course:
             status = TypeStatus.FAILED
         if error is not None:
             await self._take_note(error)
-        await self._turn(status, config.tracer, "end_task")
+        await self._turn(status, self._tracer, "end_task")
+
+    async def lead(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Begin, do some work, and end as that does; raises what it raises."""
+        await self.begin()
+        try:
+            await work()
+        except BaseException as error:
+            await self.end(error)
+            raise
+        await self.end(None)
 
     async def execute(self) -> Context[Any]:
         """Try once."""
@@ -177,16 +183,18 @@ class Course:
             await self._turn(TypeStatus.IN_PROGRESS)
 
     async def _once(self, step: Action[..., Any], previous: Context[Any]) -> Context[Any]:
-        values = {"initial_context": self.task.initial_context, "previous_context": previous, "task": self.task}
-        body = functools.partial(step.func, **{name: values[name] for name in step.injected})
-        given = await self._way.call(step, body, step.timeout)
+        task = self.task
+        body: Callable[[], Any] = step.func
+        if step.injected:
+            values = {"initial_context": task.initial_context, "previous_context": previous, "task": task}
+            body = functools.partial(step.func, **{name: values[name] for name in step.injected})
+        given = await self._way.call(step, body)
         if step.methods:
             given = await self._in_order(given, step.methods, previous)
-        task = self.task
         if isinstance(given, Context):
             kept: Context[Any] = given
             return kept
-        return Context(given, task.task_id, task.workflow_id, _moment(task.config.clock.now()))
+        return Context(given, task.task_id, task.workflow_id, task.config.clock.now())
 
     async def _in_order(self, instance: object, methods: tuple[str, ...], previous: Context[Any]) -> list[Context[Any]]:
         """Run the steps of a class, each with what the one before gave."""
@@ -222,7 +230,3 @@ class Course:
                 await self._way.get(given)
         except Exception:
             logger.exception("%s of %s failed", what, type(who).__name__)
-
-
-def _moment(now: float) -> dt.datetime:
-    return dt.datetime.fromtimestamp(now, dt.UTC)

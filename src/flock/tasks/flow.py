@@ -8,11 +8,13 @@ import logging
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypedDict, get_args
 
 from flock.model.errors import ConfigurationError
+from flock.ports import Clock
 from flock.tasks.context import Context
-from flock.tasks.engine import AsyncTaskEngine
+from flock.tasks.course import Course, OnLoop
 from flock.tasks.keeping import Keeper, OnInputChange
 from flock.tasks.progress import Progress, progress_of
 from flock.tasks.status import TypeStatus
@@ -73,10 +75,13 @@ class Settings:
 class Flow:
     """Runs the tasks of a workflow that have not completed, in one of the modes that its methods are."""
 
-    def __init__(self, tasks: Sequence[Task], workflow_id: str, keeper: Keeper | None, settings: Settings) -> None:
+    def __init__(
+        self, tasks: Sequence[Task], workflow_id: str, clock: Clock, keeper: Keeper | None, settings: Settings
+    ) -> None:
         """Run these."""
         self._tasks = tasks
         self._workflow_id = workflow_id
+        self._way = OnLoop(clock)
         self._keeper = keeper
         self._settings = settings
         most = settings.max_concurrency
@@ -124,11 +129,11 @@ class Flow:
                 previous = task.current_context
 
     async def _one(self, task: Task, previous: Context[Any]) -> None:
-        engine = AsyncTaskEngine(task, self._workflow_id, previous)
+        course = Course(task, self._workflow_id, previous, self._way)
         self._progress.begin(task)
         try:
-            async with engine.start():
-                await self._do(engine, task, previous)
+            keeper = self._keeper
+            await course.lead(course.execute_with_retry if keeper is None else partial(self._once, course, keeper))
         except Exception:
             if not self._settings.keep_going:
                 raise
@@ -137,18 +142,14 @@ class Flow:
             if task.callback is not None:
                 await tell(task.callback, task=task)
 
-    async def _do(self, engine: AsyncTaskEngine, task: Task, previous: Context[Any]) -> None:
+    async def _once(self, course: Course, keeper: Keeper) -> None:
         """Run the step, unless what it gave is known."""
-        keeper = self._keeper
-        if keeper is None:
-            await engine.execute_with_retry()
-            return
+        task, previous = course.task, course.task.previous_context
         found = await keeper.find(task, previous) if self._settings.resume else None
         if found is not None:
             task.current_context = found
-            return
-        given = await engine.execute_with_retry()
-        await keeper.keep(task, previous, given)
+        else:
+            await keeper.keep(task, previous, await course.execute_with_retry())
 
 
 async def tell(who: Callback | None, **news: object) -> None:

@@ -6,7 +6,6 @@ pydantic model and `{"context": node, ...}` a Context. Reading makes instances o
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from typing import Any, TypeGuard
 
@@ -32,8 +31,7 @@ def to_node(value: object) -> Node:
         return _model(value)
     if isinstance(value, Context):
         context: Context[Any] = value
-        made = None if context.time is None else context.time.isoformat()
-        of = {"task": context.task_id, "workflow": context.workflow_id, "time": made}
+        of = {"task": context.task_id, "workflow": context.workflow_id, "made": context.made}
         return {"context": to_node(context.storage), **of}
     raise StoreError(
         f"a result of type {type(value).__name__} can't be kept: give text, finite numbers, None, lists, dicts with "
@@ -51,10 +49,8 @@ def from_node(node: Node) -> Any:  # noqa: ANN401 - whatever was written
             return {key: from_node(item) for key, item in found.items()}
         case {"model": str() as name, "of": data}:
             return _read(name, data)
-        case {"context": storage, "task": task, "workflow": workflow, "time": time}:
-            return Context(
-                from_node(storage), task, workflow, None if time is None else dt.datetime.fromisoformat(time)
-            )
+        case {"context": storage, "task": task, "workflow": workflow, "made": made}:
+            return Context(from_node(storage), task, workflow, made)
         case _:
             return node
 

@@ -17,7 +17,7 @@ from flock.tasks.action import Action, step_of
 from flock.tasks.context import Context
 from flock.tasks.status import TypeStatus
 from flock.tasks.storages import Storage
-from flock.tasks.tracer import Spans
+from flock.tasks.tracer import spans
 
 Callback = Callable[..., object]
 
@@ -64,13 +64,20 @@ class Log(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Config:
-    """What is around tasks: where results are kept, who is told of them, and the clock that they wait on."""
+    """What is around tasks: where results are kept, who is told of them, and the clock that they wait on.
+
+    Without a tracer, workflows and tasks are spans of OpenTelemetry where a tracer provider is set.
+    """
 
     storage: Storage | None = None
-    tracer: Tracer | None = field(default_factory=Spans)
+    tracer: Tracer | None = None
     notify: Notify | None = None
     log: Log | None = None
     clock: Clock = field(default_factory=SystemClock)
+
+    def told(self) -> Tracer | None:
+        """Give the tracer that is told of what begins now."""
+        return spans() if self.tracer is None else self.tracer
 
 
 class TaskError(NamedTuple):
@@ -90,7 +97,7 @@ class TaskError(NamedTuple):
 
 
 class Task:
-    """One step of a workflow. An engine runs it and says how it stands; `duration` is in seconds."""
+    """One step of a workflow. An engine runs it and says how it stands; `began` and `ended` are UTC seconds."""
 
     def __init__(
         self,
@@ -118,9 +125,23 @@ class Task:
         self.status = TypeStatus.NOT_STARTED
         self.errors: list[TaskError] = []
         self.retry_count = 0
-        self.started_at: dt.datetime | None = None
-        self.finished_at: dt.datetime | None = None
-        self.duration: float | None = None
+        self.began: float | None = None
+        self.ended: float | None = None
+
+    @property
+    def started_at(self) -> dt.datetime | None:
+        """When it began (UTC)."""
+        return None if self.began is None else dt.datetime.fromtimestamp(self.began, dt.UTC)
+
+    @property
+    def finished_at(self) -> dt.datetime | None:
+        """When it ended (UTC)."""
+        return None if self.ended is None else dt.datetime.fromtimestamp(self.ended, dt.UTC)
+
+    @property
+    def duration(self) -> float | None:
+        """How long it took (s)."""
+        return None if self.began is None or self.ended is None else self.ended - self.began
 
     @property
     def name(self) -> str:

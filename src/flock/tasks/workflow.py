@@ -176,7 +176,7 @@ class Workflow(Engine):
         keeper = settings.keeper(self.config.storage)
         if self._running:
             raise FlockError(f"workflow {self.workflow_id} runs already: wait for its end, or make another")
-        flow = Flow(self.task.queue, self.workflow_id, keeper, settings)
+        flow = Flow(self.task.queue, self.workflow_id, self.config.clock, keeper, settings)
         self._running = True
         name = mode.removeprefix("async_")
         work = self._run(flow, name, settings)
@@ -241,7 +241,7 @@ class Workflow(Engine):
         return copy
 
     async def _run(self, flow: Flow, mode: str, settings: Settings) -> list[Task]:
-        tracer = self.config.tracer
+        tracer = self.config.told()
         try:
             if tracer is not None:
                 await tell(tracer.start_workflow, workflow_id=self.workflow_id)
