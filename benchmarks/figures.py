@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
-RAW, FLOCK, IMPORT, DURABLE, SYNC = (f"bench_{name}.py" for name in ("raw", "flock", "import", "durable", "sync"))
+RAW, FLOCK, IMPORT, DURABLE, SYNC, TASKS = (
+    f"bench_{name}.py" for name in ("raw", "flock", "import", "durable", "sync", "tasks")
+)
 
 Outcome = Mapping[str, float]  # what one run reports, by quantity
 Command = tuple[str, ...]  # a script and its arguments
@@ -119,6 +121,10 @@ CASES = (
             ("native", "", "plain"),
         )
     ),
+    *(
+        Case(name=f"TASKS {way}", baseline=(TASKS, other), measured=(TASKS, way))
+        for way, other in (("sequential", "plain"), ("parallel", "by-task"), ("sleepers", "plain-sleepers"))
+    ),
     Case(name="IMPORT", baseline=(IMPORT, "asyncio", "pydantic.main"), measured=(IMPORT, "flock")),
 )
 
@@ -199,6 +205,19 @@ FIGURES = (
     Figure(name="SYNC", what="over the two hops alone", cases=("SYNC inside hops",)),
     Figure(name="SYNC", what="a blocking call in a plain thread", cases=("SYNC outside",), target=1.0),
     Figure(name="SYNC", what="what an await at home pays", cases=("SYNC native",), kind="added", target=1.0),
+    Figure(
+        name="TASKS", what="a step of a workflow, over an await", cases=("TASKS sequential",), kind="added", target=20.0
+    ),
+    Figure(name="TASKS", what="side by side, over bare tasks", cases=("TASKS parallel",), kind="added", target=20.0),
+    Figure(
+        name="TASKS",
+        what="1,000 steps that sleep 100 ms",
+        cases=("TASKS sleepers",),
+        kind="absolute",
+        quantity="ms",
+        unit="ms",
+        target=150.0,
+    ),
     Figure(
         name="IMPORT",
         what="CPU of a process that imports it",

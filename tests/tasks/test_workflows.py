@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from flock import ConfigurationError, FlockError
@@ -368,18 +369,24 @@ async def test_a_tracer_hears_of_the_workflow_around_its_tasks(scene: Scene) -> 
 async def test_steps_share_what_belongs_to_the_loop() -> None:
     at_once, most, slots = 0, 0, asyncio.Semaphore(3)
 
-    @action
-    async def step() -> asyncio.AbstractEventLoop:
-        nonlocal at_once, most
-        async with slots:
-            at_once += 1
-            most = max(most, at_once)
-            await asyncio.sleep(0)
-            at_once -= 1
-        return asyncio.get_running_loop()
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text=request.url.path)
 
-    workflow = Workflow()
-    workflow.task.add([step] * 1_000)
-    tasks = await workflow.astart("async_parallel", max_concurrency=None)
-    assert {task.current_context.storage for task in tasks} == {asyncio.get_running_loop()}
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+
+        @action
+        async def step(task: Task) -> str:
+            nonlocal at_once, most
+            async with slots:
+                at_once += 1
+                most = max(most, at_once)
+                response = await client.get(f"http://test/{task.task_id}")
+                await asyncio.sleep(0)
+                at_once -= 1
+            return response.text
+
+        workflow = Workflow()
+        workflow.task.add([step] * 1_000)
+        tasks = await workflow.astart("async_parallel", max_concurrency=None)
+    assert [task.current_context.storage for task in tasks] == [f"/{number}" for number in range(1_000)]
     assert most == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -92,40 +92,41 @@ class Flow:
         """Run them in this mode; raises the first error of a task, unless errors stay with their tasks."""
         with self._progress:
             if mode == "parallel":
-                await self._side_by_side([[task] for task in self._tasks])
+                nothing: Context[Any] = Context(workflow_id=self._workflow_id)
+                await self._side_by_side([partial(self._one, task, nothing) for task in self._tasks if _is_open(task)])
             elif mode == "sequential_group":
                 groups: dict[str, list[Task]] = {}
                 for task in self._tasks:
                     groups.setdefault(task.group_name, []).append(task)
-                await self._side_by_side(list(groups.values()))
+                await self._side_by_side([partial(self._in_order, group) for group in groups.values()])
             else:
                 await self._in_order(self._tasks)
 
-    async def _side_by_side(self, stretches: Sequence[Sequence[Task]]) -> None:
-        """Run these until all are done, or one raises, which cancels the others and is raised itself."""
+    async def _side_by_side(self, works: Sequence[Callable[[], Awaitable[None]]]) -> None:
+        """Do these until all are done, or one raises, which cancels the others and is raised itself."""
         first: list[Exception] = []
 
-        async def run(stretch: Sequence[Task]) -> None:
+        async def guarded(work: Callable[[], Awaitable[None]]) -> None:
             try:
                 async with self._slots:
-                    await self._in_order(stretch)
+                    await work()
             except Exception as error:
                 first.append(error)
                 raise
 
         with suppress(ExceptionGroup):
             async with asyncio.TaskGroup() as group:
-                for stretch in stretches:
-                    _ = group.create_task(run(stretch))
+                for work in works:
+                    _ = group.create_task(guarded(work))
         if first:
             raise first[0]
 
     async def _in_order(self, tasks: Sequence[Task]) -> None:
         previous: Context[Any] = Context(workflow_id=self._workflow_id)
         for task in tasks:
-            if task.status is not TypeStatus.COMPLETED:
+            if _is_open(task):
                 await self._one(task, previous)
-            if task.status is TypeStatus.COMPLETED:
+            if not _is_open(task):
                 previous = task.current_context
 
     async def _one(self, task: Task, previous: Context[Any]) -> None:
@@ -150,6 +151,10 @@ class Flow:
             task.current_context = found
         else:
             await keeper.keep(task, previous, await course.execute_with_retry())
+
+
+def _is_open(task: Task) -> bool:
+    return task.status is not TypeStatus.COMPLETED
 
 
 async def tell(who: Callback | None, **news: object) -> None:
