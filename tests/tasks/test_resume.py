@@ -113,7 +113,8 @@ class Scene:
         workflow = Workflow(Config(storage=self.storage), "wf")
         for name in "abc":
             workflow.task.add(step(name), initial_context=factor if name == "b" else 1)
-        return [task.current_context.storage for task in workflow.start(**options)]
+        tasks: list[Task] = workflow.start(**options)
+        return [task.current_context.storage for task in tasks]
 
 
 @pytest.fixture(params=["files", "memory"])

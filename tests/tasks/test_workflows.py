@@ -174,7 +174,7 @@ async def test_keep_going_leaves_errors_with_their_tasks(scene: Scene, mode: str
     scene.add("b", fails=True)
     scene.add("c")
     chosen: Any = f"async_{mode}"
-    tasks = await scene.workflow.astart(chosen, keep_going=True)
+    tasks: list[Task] = await scene.workflow.astart(chosen, keep_going=True)
     assert scene.statuses == ["Completed", "Failed", "Completed"]
     assert [error.message for error in tasks[1].errors] == ["b"]
     assert ("c begins after a" in scene.news) == (mode != "parallel")
@@ -286,7 +286,7 @@ def test_start_blocks_in_every_mode(mode: Any) -> None:
 
     workflow = Workflow()
     workflow.task.add([step, step])
-    tasks = workflow.start(mode)
+    tasks: list[Task] = workflow.start(mode)
     assert [task.current_context.storage for task in tasks] == ["done", "done"]
     assert threading.current_thread().name not in where
     assert stands(workflow) == "Completed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Generic, NamedTuple, ParamSpec, TypeVar, overload
+from typing import Any, Final, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 from typing_extensions import override
 
@@ -132,7 +132,7 @@ def action(
 def step_of(fn: object, policy: Policy | None = None, options: Options | None = None) -> Action[..., Any]:
     """Give a step of what can be called; raises ConfigurationError for anything else."""
     if isinstance(fn, Action):
-        return fn
+        return cast("Action[..., Any]", fn)
     if not callable(fn):
         raise ConfigurationError(f"a step is a function or a class, not {fn!r}")
     if policy is None or options is None:

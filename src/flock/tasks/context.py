@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeGuard, TypeVar, cast
 
 from typing_extensions import override
 
@@ -27,7 +27,7 @@ class Context(Generic[T]):
     ) -> None:
         """Hold a value."""
         if isinstance(storage, Context):
-            of: Context[Any] = storage
+            of = cast("Context[Any]", storage)
             task_id, workflow_id, made = of.task_id, of.workflow_id, of.made
             storage = of.storage
         self.storage: T = cast("T", storage)
@@ -43,3 +43,8 @@ class Context(Generic[T]):
     @override
     def __repr__(self) -> str:
         return f"Context(storage={self.storage!r})"
+
+
+def is_context(value: object) -> TypeGuard[Context[Any]]:
+    """Say whether something is a Context."""
+    return isinstance(value, Context)

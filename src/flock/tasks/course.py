@@ -14,7 +14,7 @@ from flock.core.clock import pause, within
 from flock.ports import Clock
 from flock.sync import ThreadPool, run_sync
 from flock.tasks.action import Action
-from flock.tasks.context import Context
+from flock.tasks.context import Context, is_context
 from flock.tasks.policy import StepTimeoutError
 from flock.tasks.status import TypeStatus
 from flock.tasks.task import Task, TaskError
@@ -191,9 +191,8 @@ class Course:
         given = await self._way.call(step, body)
         if step.methods:
             given = await self._in_order(given, step.methods, previous)
-        if isinstance(given, Context):
-            kept: Context[Any] = given
-            return kept
+        if is_context(given):
+            return given
         return Context(given, task.task_id, task.workflow_id, task.config.clock.now())
 
     async def _in_order(self, instance: object, methods: tuple[str, ...], previous: Context[Any]) -> list[Context[Any]]:

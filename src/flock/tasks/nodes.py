@@ -7,14 +7,14 @@ pydantic model and `{"context": node, ...}` a Context. Reading makes instances o
 from __future__ import annotations
 
 import math
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 
 from flock.model.errors import StoreError
 from flock.model.payload import loaded_type, type_name
-from flock.tasks.context import Context
+from flock.tasks.context import Context, is_context
 
 Node = Any  # what JSON can say
 
@@ -29,10 +29,9 @@ def to_node(value: object) -> Node:
         return {"dict": {key: to_node(item) for key, item in value.items()}}
     if isinstance(value, BaseModel):
         return _model(value)
-    if isinstance(value, Context):
-        context: Context[Any] = value
-        of = {"task": context.task_id, "workflow": context.workflow_id, "made": context.made}
-        return {"context": to_node(context.storage), **of}
+    if is_context(value):
+        of = {"task": value.task_id, "workflow": value.workflow_id, "made": value.made}
+        return {"context": to_node(value.storage), **of}
     raise StoreError(
         f"a result of type {type(value).__name__} can't be kept: give text, finite numbers, None, lists, dicts with "
         "text keys, or pydantic models"
@@ -44,9 +43,8 @@ def from_node(node: Node) -> Any:  # noqa: ANN401 - whatever was written
     match node:
         case [*items]:
             return [from_node(item) for item in items]
-        case {"dict": dict() as items}:
-            found: dict[str, Any] = items
-            return {key: from_node(item) for key, item in found.items()}
+        case {"dict": items}:
+            return {key: from_node(item) for key, item in items.items()}
         case {"model": str() as name, "of": data}:
             return _read(name, data)
         case {"context": storage, "task": task, "workflow": workflow, "made": made}:
@@ -60,7 +58,7 @@ def _is_list(value: object) -> TypeGuard[list[object]]:
 
 
 def _is_dict(value: object) -> TypeGuard[dict[str, object]]:
-    return type(value) is dict and all(type(key) is str for key in value)
+    return type(value) is dict and all(type(key) is str for key in cast("dict[object, object]", value))
 
 
 def _model(value: BaseModel) -> Node:

@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, time, timedelta
-from typing import Any, Final, Literal, get_args, overload
+from typing import Any, Final, Literal, cast, get_args, overload
 
 from typing_extensions import Unpack, override
 
@@ -16,7 +16,7 @@ from flock.model.evaluation import EvalInputs, OutputGroup
 from flock.model.schedule import ScheduleSpec
 from flock.ports import AgentInfo, Engine
 from flock.sync import run_sync
-from flock.tasks.context import Context
+from flock.tasks.context import Context, is_context
 from flock.tasks.flow import Flow, Settings, StartOptions, tell
 from flock.tasks.repeating import Firings, Overlap, Repeating
 from flock.tasks.status import TypeStatus
@@ -50,7 +50,7 @@ class TaskQueue:
         `callback(task=...)` is called when its task has ended, in whatever way; it may be a coroutine function. Raises
         ConfigurationError and adds nothing.
         """
-        steps: Sequence[object] = step if isinstance(step, (list, tuple)) else [step]
+        steps = cast("Sequence[object]", step) if isinstance(step, (list, tuple)) else [step]
         first = len(self.queue)
         made = [
             Task(first + number, each, callback, initial_context, self._workflow_id, self._config, group_name)
@@ -195,8 +195,8 @@ class Workflow(Engine):
         """Do as `astart` does, and block meanwhile; steps run on a loop in the background, functions in threads."""
 
         async def go() -> list[Task] | Handle:
-            given: list[Task] | Handle = await self.astart(mode, **options)
-            return given
+            chosen: Ended = mode
+            return await self.astart(chosen, **options)
 
         given = run_sync(go)
         return BlockingHandle(given) if isinstance(given, Handle) else given
@@ -272,5 +272,5 @@ class Workflow(Engine):
         given = tasks[-1].current_context.storage if tasks else None
         if not isinstance(given, list):
             return given
-        several: list[Any] = given  # of a class, contexts
-        return [each.storage if isinstance(each, Context) else each for each in several]
+        several = cast("list[object]", given)  # of a class, contexts
+        return [each.storage if is_context(each) else each for each in several]
