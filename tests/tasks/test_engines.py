@@ -291,8 +291,36 @@ def test_a_class_is_a_step_whose_methods_run_in_the_order_of_their_writing(engin
     assert task.retry_count == 1
 
 
-def test_a_class_without_steps_is_called(engine: Engine) -> None:
-    assert engine.run(engine.task(action(dict))) == {}
+def test_a_class_without_steps_is_refused(engine: Engine) -> None:
+    class Plain:
+        def method(self) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="class Plain has no step: mark each method"):
+        engine.task(Plain)
+
+
+def test_a_class_of_a_class_has_the_steps_of_both(engine: Engine) -> None:
+    @action
+    class Base:
+        @action
+        def first(self) -> str:
+            return "base"
+
+        @action
+        def second(self) -> str:
+            return "base"
+
+    class Derived(Base.func):  # type: ignore[name-defined,misc]
+        @action
+        def second(self) -> str:
+            return "derived"
+
+        @action
+        def third(self, previous_context: Context[str]) -> str:
+            return f"after {previous_context.storage}"
+
+    given = engine.run(engine.task(Derived))
+    assert [each.storage for each in given] == ["base", "derived", "after derived"]
 
 
 def test_a_parameter_that_nobody_fills_is_refused_when_the_task_is_made(engine: Engine) -> None:

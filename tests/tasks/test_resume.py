@@ -113,8 +113,8 @@ class Scene:
         workflow = Workflow(Config(storage=self.storage), "wf")
         for name in "abc":
             workflow.task.add(step(name), initial_context=factor if name == "b" else 1)
-        tasks: list[Task] = workflow.start(**options)
-        return [task.current_context.storage for task in tasks]
+        workflow.start(**options)
+        return [task.current_context.storage for task in workflow.task]
 
 
 @pytest.fixture(params=["files", "memory"])
@@ -167,6 +167,11 @@ def test_resuming_needs_a_storage() -> None:
         Workflow().start(resume=True)
 
 
+def test_resuming_needs_an_id_that_stays(scene: Scene) -> None:
+    with pytest.raises(ConfigurationError, match="resume=True needs an id that stays"):
+        Workflow(Config(storage=scene.storage)).start(resume=True)
+
+
 def test_what_means_nothing_is_refused(scene: Scene) -> None:
     with pytest.raises(ConfigurationError, match="on_input_change= is one of reuse, reset, raise"):
         scene.start(on_input_change="ask")
@@ -174,7 +179,7 @@ def test_what_means_nothing_is_refused(scene: Scene) -> None:
 
 def test_a_result_that_cannot_be_kept_fails_its_task(scene: Scene) -> None:
     workflow = Workflow(Config(storage=scene.storage))
-    workflow.task.add(object)
+    workflow.task.add(lambda: {"x": object()})
     with pytest.raises(StoreError, match="a result of type object can't be kept"):
         workflow.start()
     assert workflow.status == "Failed"
@@ -289,7 +294,7 @@ def test_what_would_read_back_as_another_is_refused(value: Any) -> None:
 
 
 def test_a_class_that_is_not_loaded_is_told() -> None:
-    with pytest.raises(Exception, match="the class of 'shop:Order' is not loaded"):
+    with pytest.raises(StoreError, match="shop:Order can't be read: no such class is loaded"):
         from_node({"model": "shop:Order", "of": {}})
 
 
@@ -323,6 +328,6 @@ def _running() -> Any:
 
 
 def test_a_task_can_be_looked_at() -> None:
-    assert repr(Task(3, action(dict))) == "<task 3 'dict': Not started>"
-    assert repr(action(dict)) == "<step dict>"
+    assert repr(Task(3, action(os.getpid))) == "<task 3 'getpid': Not started>"
+    assert repr(action(os.getpid)) == "<step getpid>"
     assert repr(Context(3)) == "Context(storage=3)"

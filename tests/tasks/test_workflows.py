@@ -174,9 +174,9 @@ async def test_keep_going_leaves_errors_with_their_tasks(scene: Scene, mode: str
     scene.add("b", fails=True)
     scene.add("c")
     chosen: Any = f"async_{mode}"
-    tasks: list[Task] = await scene.workflow.astart(chosen, keep_going=True)
+    await scene.workflow.astart(chosen, keep_going=True)
     assert scene.statuses == ["Completed", "Failed", "Completed"]
-    assert [error.message for error in tasks[1].errors] == ["b"]
+    assert [error.message for error in scene.workflow.task.queue[1].errors] == ["b"]
     assert ("c begins after a" in scene.news) == (mode != "parallel")
 
 
@@ -242,12 +242,27 @@ async def test_two_starts_at_once_are_refused(scene: Scene) -> None:
         ),
         ({"max_concurrency": 0}, "max_concurrency= takes a number from 1"),
         ({"max_concurrency": True}, "max_concurrency= takes a number from 1"),
+        ({"max_concurency": 2}, "a workflow is started with max_concurrency, .*; there is no max_concurency="),
     ],
 )
 async def test_what_means_nothing_is_refused(scene: Scene, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         await scene.workflow.astart(**options)
     await scene.workflow.astart()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"notify": print}, r"notify= takes an object with send\(...\), not <built-in function print>"),
+        ({"log": 3}, r"log= takes an object with info\(...\) and error\(...\), not 3"),
+        ({"storage": "results"}, r"storage= takes an object with get\(...\) and put\(...\), not 'results'"),
+        ({"tracer": object()}, r"tracer= takes an object with start_task\(...\) and end_task"),
+    ],
+)
+def test_what_can_not_be_told_or_asked_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Config(**options)
 
 
 # ---- background
@@ -286,8 +301,8 @@ def test_start_blocks_in_every_mode(mode: Any) -> None:
 
     workflow = Workflow()
     workflow.task.add([step, step])
-    tasks: list[Task] = workflow.start(mode)
-    assert [task.current_context.storage for task in tasks] == ["done", "done"]
+    workflow.start(mode)
+    assert [task.current_context.storage for task in workflow.task] == ["done", "done"]
     assert threading.current_thread().name not in where
     assert stands(workflow) == "Completed"
 
@@ -328,7 +343,10 @@ def test_the_background_of_code_that_blocks_can_be_cancelled() -> None:
 @pytest.mark.parametrize("fails", [False, True])
 async def test_callbacks_are_called_at_the_ends(scene: Scene, caplog: pytest.LogCaptureFixture, *, fails: bool) -> None:
     def noted(what: str) -> Callable[..., None]:
-        return lambda tasks: scene.news.append(f"{what} {len(tasks)} {scene.workflow.status}")
+        def note(tasks: list[Task]) -> None:
+            scene.news.append(f"{what} {len(tasks)} {scene.workflow.status}")
+
+        return note
 
     async def callback(task: Task) -> None:
         scene.news.append(f"callback {task.status}")

@@ -44,7 +44,10 @@ class RetryPolicy(NamedTuple):
 
     def pause(self, attempt: int, chance: float) -> float:
         """Give the seconds to wait after this attempt: exponential, with full jitter from half the delay up."""
-        pause = min(self.max_delay, self.delay * self.backoff ** (attempt - 1))
+        try:
+            pause = min(self.max_delay, self.delay * self.backoff ** (attempt - 1))
+        except OverflowError:
+            pause = self.max_delay
         return pause * (0.5 + 0.5 * chance) if self.jitter else pause
 
 

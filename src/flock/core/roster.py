@@ -28,8 +28,7 @@ class Roster:
     def add(self, agent: Agent) -> None:
         """Let an agent in; raises ConfigurationError when its name is taken."""
         if agent.name in self.agents:
-            message = f"there is an agent named {agent.name!r} already"
-            raise ConfigurationError(message)
+            raise ConfigurationError(f"there is an agent named {agent.name!r} already")
         self.agents[agent.name] = agent
         self.limits[agent.name] = agent.max_concurrency
         for entry in entries_of(agent):
@@ -57,8 +56,7 @@ class Roster:
             return self.agents[name]
         except KeyError:
             known = ", ".join(sorted(self.agents)) or "none"
-            message = f"there is no agent named {name!r}; known agents: {known}"
-            raise ConfigurationError(message) from None
+            raise ConfigurationError(f"there is no agent named {name!r}; known agents: {known}") from None
 
     def route(self, cls: type[BaseModel]) -> Route:
         """Give the ways that artifacts of a class may take."""
@@ -140,8 +138,7 @@ class Catalog:
         try:
             return cls.model_validate(payload)
         except ValidationError as error:
-            message = f"invalid {cls.__name__}: {error}"
-            raise PublishError(message) from error
+            raise PublishError(f"invalid {cls.__name__}: {error}") from error
 
 
 def _rank(pair: tuple[int, Entry]) -> int:

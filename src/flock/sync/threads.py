@@ -67,14 +67,15 @@ class ThreadPool:
                 outcome = (None, error)
             del job, context, fn
             with self._lock:
-                if not self._closed:
+                over = self._closed
+                if not over:  # from now on another job may come, or the end
                     self._idle.append(inbox)
             try:
                 loop.call_soon_threadsafe(_deliver, future, *outcome)
             except RuntimeError:  # the loop was closed: nobody waits any more
                 self.lose(future)
             del loop, future, outcome  # an idle thread keeps nothing alive
-            if self._closed:
+            if over:
                 return
 
 

@@ -41,13 +41,17 @@ class Action(Generic[P, R]):
 
     def __init__(self, fn: Callable[P, R], policy: Policy, options: Options) -> None:
         """Wrap a function or class; raises ConfigurationError for one that has parameters which nobody fills."""
+        functools.update_wrapper(self, fn, updated=())
         self.func = fn
         self.policy = policy
         self.options = options
         self.timeout = options.timeout
-        functools.update_wrapper(self, fn)
-        self.is_async = inspect.iscoroutinefunction(inspect.unwrap(fn)) or inspect.iscoroutinefunction(fn)
+        self.is_async = _is_async(fn)
         self.methods = _methods(fn) if isinstance(fn, type) else ()
+        if isinstance(fn, type) and not self.methods:
+            raise ConfigurationError(f"class {fn.__name__} has no step: mark each method that is to run with @action")
+        if isinstance(fn, type) and self.timeout is not None:
+            raise ConfigurationError(f"timeout= belongs to the methods of class {fn.__name__}, one by one")
         self._injected: tuple[str, ...] | None = None
 
     @property
@@ -68,7 +72,7 @@ class Action(Generic[P, R]):
 
     def __get__(self, instance: object, owner: type | None = None) -> Action[..., Any]:
         """Give the step of an instance."""
-        if instance is None:
+        if instance is None or not hasattr(self.func, "__get__"):
             return self
         bound: Callable[..., Any] = self.func.__get__(instance, owner)
         return Action(bound, self.policy, self.options)
@@ -169,8 +173,18 @@ def _methods(cls: type) -> tuple[str, ...]:
     """Name the steps of a class: those of its bases first, each where it was written first."""
     names: dict[str, None] = {}
     for each in reversed(cls.__mro__):
-        names.update((name, None) for name, value in vars(each).items() if isinstance(value, Action))
+        names.update((name, None) for name, value in vars(each).items() if _is_step(value))
     return tuple(names)
+
+
+def _is_step(value: object) -> bool:
+    return isinstance(getattr(value, "__func__", value), Action)  # of a staticmethod or classmethod
+
+
+def _is_async(fn: Callable[..., object]) -> bool:
+    """Say whether calling this runs nothing yet; what else gives an awaitable is called in a thread, then awaited."""
+    called = getattr(type(fn), "__call__", None)  # noqa: B004 - of the class, as Python looks it up
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(called)
 
 
 def _injected(fn: Callable[..., object], name: str) -> tuple[str, ...]:
@@ -179,9 +193,12 @@ def _injected(fn: Callable[..., object], name: str) -> tuple[str, ...]:
     except (TypeError, ValueError):  # a builtin that does not say
         return ()
     taken: list[str] = []
+    given = fn.keywords if isinstance(fn, functools.partial) else {}
     for parameter in parameters:
         if parameter.kind is parameter.VAR_KEYWORD:
-            return INJECTED
+            return tuple([each for each in INJECTED if each not in given])
+        if parameter.name in given:
+            continue
         if parameter.name in INJECTED and parameter.kind is not parameter.POSITIONAL_ONLY:
             taken.append(parameter.name)
         elif parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL:

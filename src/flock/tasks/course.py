@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -13,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from flock.core.clock import pause, within
 from flock.ports import Clock
 from flock.sync import ThreadPool, run_sync
-from flock.tasks.action import Action
+from flock.tasks.action import Action, step_of
 from flock.tasks.context import Context, is_context
 from flock.tasks.policy import StepTimeoutError
 from flock.tasks.status import TypeStatus
@@ -21,7 +22,6 @@ from flock.tasks.task import Task, TaskError
 
 T = TypeVar("T")
 logger = logging.getLogger("flock")
-_threads = ThreadPool("flock task")
 
 
 class Way(Protocol):
@@ -35,8 +35,13 @@ class Way(Protocol):
         """Wait on the clock."""
         ...
 
-    async def get(self, awaitable: Awaitable[Any]) -> None:
+    async def get(self, awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - what it gives
         """Wait for something."""
+        ...
+
+    @property
+    def cancelling(self) -> int:
+        """How often the cancellation of who waits was asked for."""
         ...
 
 
@@ -60,9 +65,15 @@ class OnLoop:
         """Wait on the clock."""
         await pause(self._clock, seconds)
 
-    async def get(self, awaitable: Awaitable[Any]) -> None:
+    async def get(self, awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - what it gives
         """Wait for something."""
-        await awaitable
+        return await awaitable
+
+    @property
+    def cancelling(self) -> int:
+        """How often the cancellation of this task was asked for."""
+        task = asyncio.current_task()
+        return 0 if task is None else task.cancelling()
 
 
 class Blocking:
@@ -74,21 +85,37 @@ class Blocking:
 
     async def call(self, step: Action[..., Any], body: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it gives
         """Call a function here, unless its time is limited, which takes another thread."""
-        return run_sync(self._there.call, step, body) if step.is_async or step.timeout is not None else body()
+        if step.is_async or step.timeout is not None:
+            return run_sync(self._there.call, step, body)
+        given = body()
+        return await self.get(given) if inspect.isawaitable(given) else given
 
     async def pause(self, seconds: float) -> None:
         """Wait on the clock."""
         run_sync(self._there.pause, seconds)
 
-    async def get(self, awaitable: Awaitable[Any]) -> None:
+    async def get(self, awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - what it gives
         """Wait for something."""
-        run_sync(self._there.get, awaitable)
+        return run_sync(self._there.get, awaitable)
+
+    @property
+    def cancelling(self) -> int:
+        """Whoever blocks is interrupted, not cancelled."""
+        return 0
 
 
-async def in_thread(body: Callable[[], T]) -> T:
-    """Run a function that blocks; cancelling the wait leaves its thread alone."""
-    given: T = await asyncio.shield(_threads.submit(body))
-    return given
+async def in_thread(body: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it gives
+    """Run a function that blocks, and await what it gives if that can be; cancelling leaves the thread alone."""
+    given = await asyncio.shield(_threads().submit(body))
+    return await given if inspect.isawaitable(given) else given
+
+
+@functools.cache
+def _threads() -> ThreadPool:
+    pool = ThreadPool("flock task")
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=pool.forget)
+    return pool
 
 
 @dataclass(slots=True)
@@ -112,6 +139,7 @@ class Course:
         self._workflow_id = workflow_id
         self._previous = previous
         self._attempt = 1
+        self._cancelling = 0
         self._tracer: object = None
 
     async def begin(self) -> None:
@@ -122,27 +150,37 @@ class Course:
             task.previous_context = self._previous
         task.began, task.ended = config.clock.now(), None
         task.errors, task.retry_count = [], 0
+        task.status = TypeStatus.IN_PROGRESS
+        self._cancelling = self._way.cancelling
         self._tracer = config.told()
-        await self._turn(TypeStatus.IN_PROGRESS, self._tracer, "start_task")
+        if self._tracer is not None:
+            await self._tell(self._tracer, "start_task")
+        if config.notify is not None or config.log is not None:
+            await self._tell_turn()
 
     async def end(self, error: BaseException | None) -> None:
-        """Say how the task has ended."""
-        task = self.task
-        task.ended = task.config.clock.now()
+        """Say how the task has ended; it stands so before anybody is told."""
+        task, config = self.task, self.task.config
+        task.ended = config.clock.now()
         if error is None:
-            status = TypeStatus.COMPLETED
-        elif isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)):
-            status = TypeStatus.CANCELLED
+            task.status = TypeStatus.COMPLETED
         else:
-            status = TypeStatus.FAILED
-        if error is not None:
-            await self._take_note(error)
-        await self._turn(status, self._tracer, "end_task")
+            task.errors.append(TaskError.of(error, self._attempt))
+            cancelled = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit))
+            task.status = TypeStatus.CANCELLED if cancelled else TypeStatus.FAILED
+        try:
+            if error is not None and config.log is not None:
+                await self._tell(config.log, "error")
+            if config.notify is not None or config.log is not None:
+                await self._tell_turn()
+        finally:
+            if self._tracer is not None:
+                await self._tell(self._tracer, "end_task")
 
     async def lead(self, work: Callable[[], Awaitable[object]]) -> None:
         """Begin, do some work, and end as that does; raises what it raises."""
-        await self.begin()
         try:
+            await self.begin()
             await work()
         except BaseException as error:
             await self.end(error)
@@ -164,23 +202,30 @@ class Course:
     # ---- tries
 
     async def _tries(self, step: Action[..., Any], previous: Context[Any]) -> Context[Any]:
-        clock, policy, paused = self.task.config.clock, step.policy, 0.0
-        begun, self._attempt = clock.now(), 1
+        task, clock, paused, attempt = self.task, self.task.config.clock, 0.0, 1
+        begun = clock.now()
         while True:
+            self._attempt = attempt
             try:
                 return await self._once(step, previous)
             except Exception as error:
-                trouble = Trouble(self._attempt, error, clock.now() - begun, paused, clock.random())
-                seconds = policy.pause_after(trouble)
+                if self._way.cancelling > self._cancelling:  # and the step's clean-up raised
+                    raise asyncio.CancelledError from error
+                trouble = Trouble(attempt, error, clock.now() - begun, paused, clock.random())
+                seconds = step.policy.pause_after(trouble)
                 if seconds is None:
                     raise
-                await self._take_note(error)
-            self.task.retry_count += 1
-            await self._turn(TypeStatus.RETRY)
+                task.errors.append(TaskError.of(error, attempt))
+            task.retry_count += 1
+            task.status = TypeStatus.RETRY
+            if task.config.log is not None:
+                await self._tell(task.config.log, "error")
+            await self._tell_turn()
             await self._way.pause(seconds)
             paused += seconds
-            self._attempt += 1
-            await self._turn(TypeStatus.IN_PROGRESS)
+            attempt += 1
+            task.status = TypeStatus.IN_PROGRESS
+            await self._tell_turn()
 
     async def _once(self, step: Action[..., Any], previous: Context[Any]) -> Context[Any]:
         task = self.task
@@ -199,21 +244,14 @@ class Course:
         """Run the steps of a class, each with what the one before gave."""
         given: list[Context[Any]] = []
         for name in methods:
-            previous = await self._tries(getattr(instance, name), previous)
+            previous = await self._tries(step_of(getattr(instance, name)), previous)
             given.append(previous)
         return given
 
     # ---- what is told
 
-    async def _take_note(self, error: BaseException) -> None:
-        self.task.errors.append(TaskError.of(error, self._attempt))
-        await self._tell(self.task.config.log, "error")
-
-    async def _turn(self, status: TypeStatus, tracer: object = None, what: str = "") -> None:
+    async def _tell_turn(self) -> None:
         config = self.task.config
-        self.task.status = status
-        if tracer is not None:
-            await self._tell(tracer, what)
         if config.notify is not None:
             await self._tell(config.notify, "send")
         if config.log is not None:
@@ -221,11 +259,11 @@ class Course:
 
     async def _tell(self, who: object, what: str) -> None:
         """Tell an observer; one that raises costs its own news and nothing else."""
-        if who is None:
-            return
         try:
             given = getattr(who, what)(task=self.task)
             if inspect.isawaitable(given):
                 await self._way.get(given)
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and self._way.cancelling > self._cancelling:
+                raise  # the cancellation was not of the observer's making
             logger.exception("%s of %s failed", what, type(who).__name__)

@@ -27,8 +27,8 @@ class AsyncTaskEngine:
     @asynccontextmanager
     async def start(self) -> AsyncGenerator[AsyncTaskEngine, None]:
         """Keep account of how the task stands, how long it takes, and how it ends; what is raised inside goes on."""
-        await self._course.begin()
         try:
+            await self._course.begin()
             yield self
         except BaseException as error:
             await self._course.end(error)
@@ -57,8 +57,8 @@ class TaskEngine:
     @contextmanager
     def start(self) -> Generator[TaskEngine]:
         """Keep account of how the task stands, how long it takes, and how it ends; what is raised inside goes on."""
-        _at_once(self._course.begin())
         try:
+            _at_once(self._course.begin())
             yield self
         except BaseException as error:
             _at_once(self._course.end(error))

@@ -15,7 +15,7 @@ from flock.model.errors import ConfigurationError
 from flock.ports import Clock
 from flock.tasks.context import Context
 from flock.tasks.course import Course, OnLoop
-from flock.tasks.keeping import Keeper, OnInputChange
+from flock.tasks.keeping import Keeper, OnInputChange, fingerprint
 from flock.tasks.progress import Progress, progress_of
 from flock.tasks.status import TypeStatus
 from flock.tasks.storages import Storage
@@ -72,6 +72,15 @@ class Settings:
         return None
 
 
+def settings_of(options: StartOptions) -> Settings:
+    """Give the settings; raises ConfigurationError for an option that there is not."""
+    odd = [name for name in options if name not in StartOptions.__annotations__]
+    if odd:
+        known = ", ".join(StartOptions.__annotations__)
+        raise ConfigurationError(f"a workflow is started with {known}; there is no {odd[0]}=")
+    return Settings(**options)
+
+
 class Flow:
     """Runs the tasks of a workflow that have not completed, in one of the modes that its methods are."""
 
@@ -104,15 +113,17 @@ class Flow:
 
     async def _side_by_side(self, works: Sequence[Callable[[], Awaitable[None]]]) -> None:
         """Do these until all are done, or one raises, which cancels the others and is raised itself."""
-        first: list[Exception] = []
+        first: list[BaseException] = []
 
         async def guarded(work: Callable[[], Awaitable[None]]) -> None:
             try:
                 async with self._slots:
                     await work()
-            except Exception as error:
+            except BaseException as error:
+                if first and isinstance(error, asyncio.CancelledError):
+                    raise
                 first.append(error)
-                raise
+                raise _EndedError from None  # which ends the group, whatever it was
 
         with suppress(ExceptionGroup):
             async with asyncio.TaskGroup() as group:
@@ -145,12 +156,16 @@ class Flow:
 
     async def _once(self, course: Course, keeper: Keeper) -> None:
         """Run the step, unless what it gave is known."""
-        task, previous = course.task, course.task.previous_context
-        found = await keeper.find(task, previous) if self._settings.resume else None
+        task, inputs = course.task, fingerprint(course.task)  # before the step can change them
+        found = await keeper.find(task, inputs) if self._settings.resume else None
         if found is not None:
             task.current_context = found
         else:
-            await keeper.keep(task, previous, await course.execute_with_retry())
+            await keeper.keep(task, inputs, await course.execute_with_retry())
+
+
+class _EndedError(Exception):
+    """Something that runs side by side has raised."""
 
 
 def _is_open(task: Task) -> bool:
@@ -161,9 +176,13 @@ async def tell(who: Callback | None, **news: object) -> None:
     """Tell whoever wants to know; one who raises costs its own news and nothing else."""
     if who is None:
         return
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
     try:
         given = who(**news)
         if inspect.isawaitable(given):
             await given
-    except Exception:
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > before:
+            raise  # the cancellation was not of the callback's making
         logger.exception("%s of a workflow failed", getattr(who, "__name__", who))

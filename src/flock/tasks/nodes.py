@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 
 from flock.model.errors import StoreError
-from flock.model.payload import loaded_type, type_name
+from flock.model.payload import find_loaded, type_name
 from flock.tasks.context import Context, is_context
 
 Node = Any  # what JSON can say
@@ -43,7 +43,7 @@ def from_node(node: Node) -> Any:  # noqa: ANN401 - whatever was written
     match node:
         case [*items]:
             return [from_node(item) for item in items]
-        case {"dict": items}:
+        case {"dict": items} if _is_dict(items):
             return {key: from_node(item) for key, item in items.items()}
         case {"model": str() as name, "of": data}:
             return _read(name, data)
@@ -70,7 +70,10 @@ def _model(value: BaseModel) -> Node:
 
 
 def _read(name: str, data: Node) -> BaseModel:
+    cls = find_loaded(name)
+    if cls is None:
+        raise StoreError(f"a result of type {name} can't be read: no such class is loaded under that name")
     try:
-        return loaded_type(name).model_validate(data)
+        return cls.model_validate(data)
     except ValidationError as error:
         raise StoreError(f"a result of type {name} can't be read back: {error}") from error

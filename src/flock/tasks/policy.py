@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any, Protocol
 
 from flock.core.agent import RetryPolicy
@@ -71,10 +72,17 @@ class Tenacity:
         state.set_exception((type(error), error, error.__traceback__))
         state.start_time = state.outcome_timestamp - failed.elapsed
         state.idle_for = failed.paused
-        if not self._retrying.retry(state):
+        if not _now(self._retrying.retry(state)):
             return None
-        state.upcoming_sleep = float(self._retrying.wait(state) if self._retrying.wait else 0.0)
-        return None if self._retrying.stop(state) else state.upcoming_sleep
+        state.upcoming_sleep = float(_now(self._retrying.wait(state)))
+        return None if _now(self._retrying.stop(state)) else state.upcoming_sleep
+
+
+def _now(answer: Any) -> Any:  # noqa: ANN401 - of a library that need not be there
+    if not inspect.iscoroutine(answer):
+        return answer
+    answer.close()
+    raise ConfigurationError("the predicates of a policy of tenacity's are asked without await: give plain functions")
 
 
 def policy_of(retry: object) -> Policy | None:

@@ -6,11 +6,12 @@ import datetime as dt
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from typing_extensions import override
 
 from flock.core.clock import SystemClock
+from flock.core.publish import said
 from flock.model.errors import ConfigurationError
 from flock.ports import Clock
 from flock.tasks.action import Action, step_of
@@ -20,6 +21,12 @@ from flock.tasks.storages import Storage
 from flock.tasks.tracer import spans
 
 Callback = Callable[..., object]
+_METHODS: Final = {
+    "storage": ("get", "put"),
+    "tracer": ("start_task", "end_task", "start_workflow", "end_workflow"),
+    "notify": ("send",),
+    "log": ("info", "error"),
+}
 
 
 class Tracer(Protocol):
@@ -75,6 +82,14 @@ class Config:
     log: Log | None = None
     clock: Clock = field(default_factory=SystemClock)
 
+    def __post_init__(self) -> None:
+        """Refuse what can't be told or asked. Raises ConfigurationError."""
+        for name, methods in _METHODS.items():
+            given = getattr(self, name)
+            if given is not None and not all(callable(getattr(given, method, None)) for method in methods):
+                wanted = " and ".join(f"{method}(...)" for method in methods)
+                raise ConfigurationError(f"{name}= takes an object with {wanted}, not {given!r}")
+
     def told(self) -> Tracer | None:
         """Give the tracer that is told of what begins now."""
         return spans() if self.tracer is None else self.tracer
@@ -93,7 +108,7 @@ class TaskError(NamedTuple):
     def of(cls, error: BaseException, attempt: int) -> TaskError:
         """Take note of an error."""
         text = "".join(traceback.format_exception(error))
-        return cls(type(error).__name__, str(error), text, attempt, error)
+        return cls(type(error).__name__, said(error), text, attempt, error)
 
 
 class Task:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import Token
 from typing import Any, Final
 
@@ -23,11 +24,11 @@ class Spans:
 
     def start_workflow(self, workflow_id: str) -> None:
         """Begin the span of a workflow."""
-        self._start(workflow_id, "run_workflow", {"flock.workflow.id": workflow_id})
+        self._start((workflow_id, _here()), "run_workflow", {"flock.workflow.id": workflow_id})
 
     def end_workflow(self, workflow_id: str) -> None:
         """End it."""
-        self._end(workflow_id)
+        self._end((workflow_id, _here()))
 
     def start_task(self, task: Any) -> None:  # noqa: ANN401 - a Task
         """Begin the span of a task."""
@@ -58,6 +59,11 @@ class Spans:
             span, token = found
             context.detach(token)
             span.end()
+
+
+def _here() -> object:
+    """Tell two workflows of one id apart."""
+    return asyncio.current_task()
 
 
 _SPANS: Final = Spans()

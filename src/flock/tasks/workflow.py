@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final, Literal, cast, get_args, overload
@@ -17,7 +18,7 @@ from flock.model.schedule import ScheduleSpec
 from flock.ports import AgentInfo, Engine
 from flock.sync import run_sync
 from flock.tasks.context import Context, is_context
-from flock.tasks.flow import Flow, Settings, StartOptions, tell
+from flock.tasks.flow import Flow, Settings, StartOptions, settings_of, tell
 from flock.tasks.repeating import Firings, Overlap, Repeating
 from flock.tasks.status import TypeStatus
 from flock.tasks.task import Callback, Config, Task
@@ -26,6 +27,7 @@ Ended = Literal[
     "sequential", "sequential_group", "parallel", "async_sequential", "async_sequential_group", "async_parallel"
 ]
 InBackground = Literal["background", "async_background"]
+_background: Final[set[asyncio.Task[list[Task]]]] = set()  # which nobody else need hold
 _MODES: Final = (*get_args(Ended), *get_args(InBackground))
 
 
@@ -89,12 +91,18 @@ class Handle:
 
     async def wait(self) -> list[Task]:
         """Wait for its end and give its tasks; raises what ended it. Cancelling the wait leaves it running."""
+        self._refuse_elsewhere()
         return await asyncio.shield(self._running)
 
     async def cancel(self) -> None:
-        """Cancel it and wait for its clean-up."""
+        """Cancel it and wait for its clean-up; a function that is in a thread is left alone."""
+        self._refuse_elsewhere()
         self._running.cancel()
         await asyncio.wait({self._running})
+
+    def _refuse_elsewhere(self) -> None:
+        if self._running.get_loop() is not asyncio.get_running_loop():
+            raise FlockError("this workflow runs on another event loop: wait for it there")
 
 
 class BlockingHandle:
@@ -128,15 +136,16 @@ class Workflow(Engine):
         """Have no tasks; without an id it gets one."""
         self.config = config or Config()
         self.workflow_id = workflow_id or self.config.clock.new_id()
+        self._is_named = workflow_id is not None
         self.task = TaskQueue(self.workflow_id, self.config)
-        self._running = False
-        self._background: asyncio.Task[list[Task]] | None = None
+        self._running = threading.Lock()
+        self._is_open = False  # tasks run, or will
 
     @property
     def status(self) -> TypeStatus:
         """How it stands: what its tasks have come to, the worst first."""
         found = {task.status for task in self.task}
-        if self._running:
+        if self._is_open:
             return TypeStatus.IN_PROGRESS
         for status in (TypeStatus.FAILED, TypeStatus.CANCELLED):
             if status in found:
@@ -172,18 +181,29 @@ class Workflow(Engine):
         if mode not in _MODES:
             known = ", ".join(name for name in _MODES if name.startswith("async_"))
             raise ConfigurationError(f"mode= is one of {known}, not {mode!r}")
-        settings = Settings(**options)
+        settings = settings_of(options)
         keeper = settings.keeper(self.config.storage)
-        if self._running:
-            raise FlockError(f"workflow {self.workflow_id} runs already: wait for its end, or make another")
+        if settings.resume and not self._is_named:
+            raise ConfigurationError("resume=True needs an id that stays: Workflow(config, workflow_id='import-42')")
         flow = Flow(self.task.queue, self.workflow_id, self.config.clock, keeper, settings)
-        self._running = True
-        name = mode.removeprefix("async_")
-        work = self._run(flow, name, settings)
-        if name == "background":
-            self._background = asyncio.get_running_loop().create_task(work)
-            return Handle(self, self._background)
-        return await work
+        if not self._running.acquire(blocking=False):
+            raise FlockError(f"workflow {self.workflow_id} runs already: wait for its end, or make another")
+        self._is_open = True
+        work = self._run(flow, mode.removeprefix("async_"), settings)
+        if mode not in get_args(InBackground):
+            try:
+                return await work
+            finally:
+                self._running.release()
+        running = asyncio.get_running_loop().create_task(work)
+        _background.add(running)
+        running.add_done_callback(self._end_in_background)
+        return Handle(self, running)
+
+    def _end_in_background(self, running: asyncio.Task[list[Task]]) -> None:
+        _background.discard(running)
+        self._is_open = False  # when it was cancelled before it began
+        self._running.release()
 
     @overload
     def start(self, mode: Ended = ..., **options: Unpack[StartOptions]) -> list[Task]: ...
@@ -222,7 +242,9 @@ class Workflow(Engine):
         of its firing. A run that fails is logged and ends nothing. Raises ConfigurationError.
         """
         spec = ScheduleSpec(every=every, at=at, cron=cron, after=after, max_repeats=max_repeats, tz=tz)
-        Settings(**options).keeper(self.config.storage)
+        if mode not in get_args(Ended):
+            raise ConfigurationError(f"mode= of a schedule is one of {', '.join(get_args(Ended))}, not {mode!r}")
+        settings_of(options).keeper(self.config.storage)
         return await Repeating(self.config.clock, spec, overlap, lambda when: self._fire(when, mode, options)).run()
 
     def schedule(self, mode: Ended = "sequential", **options: Any) -> Firings:  # noqa: ANN401 - those of `aschedule`
@@ -241,21 +263,20 @@ class Workflow(Engine):
         return copy
 
     async def _run(self, flow: Flow, mode: str, settings: Settings) -> list[Task]:
-        tracer = self.config.told()
+        tracer, tasks, failed = self.config.told(), self.task.queue, True
         try:
             if tracer is not None:
                 await tell(tracer.start_workflow, workflow_id=self.workflow_id)
+            await flow.run(mode)
+            failed = any(task.status is not TypeStatus.COMPLETED for task in tasks)
+        finally:
             try:
-                await flow.run(mode)
-            finally:
+                self._is_open = False
                 if tracer is not None:
                     await tell(tracer.end_workflow, workflow_id=self.workflow_id)
-        finally:
-            self._running = False
-            over = (TypeStatus.FAILED, TypeStatus.CANCELLED)
-            failed = any(task.status in over for task in self.task)
-            await tell(settings.on_failure if failed else settings.on_success, tasks=self.task.queue)
-        return self.task.queue
+            finally:
+                await tell(settings.on_failure if failed else settings.on_success, tasks=tasks)
+        return tasks
 
     @override
     async def evaluate(self, agent: AgentInfo, ctx: Activation, inputs: EvalInputs, output_group: OutputGroup) -> Any:
