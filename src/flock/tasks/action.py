@@ -72,7 +72,7 @@ class Action(Generic[P, R]):
 
     def __get__(self, instance: object, owner: type | None = None) -> Action[..., Any]:
         """Give the step of an instance."""
-        if instance is None or not hasattr(self.func, "__get__"):
+        if instance is None or isinstance(self.func, functools.partial) or not hasattr(self.func, "__get__"):
             return self
         bound: Callable[..., Any] = self.func.__get__(instance, owner)
         return Action(bound, self.policy, self.options)
