@@ -331,6 +331,15 @@ def test_a_parameter_that_nobody_fills_is_refused_when_the_task_is_made(engine: 
         engine.task(step)
 
 
+def test_a_parameter_of_a_method_that_nobody_fills_is_refused_as_well(engine: Engine) -> None:
+    class Steps:
+        @action
+        def step(self, order: int) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"step 'Steps\.step' takes 'order', which nobody fills"):
+        engine.task(Steps)
+
+
 @pytest.mark.parametrize("step", [3, None, "module.step"])
 def test_what_is_no_step_is_refused(engine: Engine, step: object) -> None:
     with pytest.raises(ConfigurationError, match="a step is a function or a class"):

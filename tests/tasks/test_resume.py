@@ -221,12 +221,14 @@ def test_a_file_that_is_damaged_is_told(tmp_path: Path) -> None:
         scene.start(resume=True)
 
 
-def test_files_stay_in_their_directory_whatever_a_workflow_is_called(tmp_path: Path) -> None:
-    workflow = Workflow(Config(storage=FileStorage(tmp_path / "results")), "../../../etc/passwd")
+@pytest.mark.parametrize("name", ["../../../etc/passwd", "..", ".", "/etc/passwd"])
+def test_files_stay_in_their_directory_whatever_a_workflow_is_called(tmp_path: Path, name: str) -> None:
+    workflow = Workflow(Config(storage=FileStorage(tmp_path / "results" / "inner")), name)
     workflow.task.add(lambda: 1)
     workflow.start()
     (found,) = tmp_path.rglob("*.json")
-    assert found.is_relative_to(tmp_path / "results")
+    assert found.is_relative_to(tmp_path / "results" / "inner")
+    assert found.parent.parent.parent == tmp_path / "results" / "inner"
 
 
 def test_what_can_not_be_written_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

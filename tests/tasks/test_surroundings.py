@@ -72,7 +72,7 @@ async def test_workflow_and_tasks_are_spans_and_what_steps_do_lies_inside(spans:
     assert task.attributes["flock.workflow.id"] == "wf"
     tasks = {span.context.span_id for span in spans() if span.name == "run_task fetch"}
     assert request.parent.span_id in tasks
-    assert not trace.get_current_span().is_recording()
+    assert trace.get_current_span() is trace.INVALID_SPAN
 
 
 def test_a_task_that_fails_says_so_in_its_span(spans: Callable[[], list[Any]]) -> None:
@@ -142,6 +142,8 @@ def test_tenacity_sees_what_was_raised_and_how_long_it_has_taken() -> None:
     assert Clumsy(other).pauses("async") == []
     slow = tenacity.Retrying(stop=tenacity.stop_after_delay(25), wait=tenacity.wait_fixed(10))
     assert Clumsy(slow).pauses("async") == [10, 10, 10]
+    idle = tenacity.Retrying(stop=lambda state: state.idle_for >= 15, wait=tenacity.wait_fixed(10))
+    assert Clumsy(idle).pauses("async") == [10, 10]
 
 
 @pytest.mark.parametrize("kind", ["async", "blocking"])

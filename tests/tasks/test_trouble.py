@@ -162,23 +162,21 @@ async def test_an_observer_that_ends_by_a_cancellation_of_its_own_costs_only_its
 
 
 async def test_a_background_that_nobody_holds_goes_on() -> None:
-    done = asyncio.Event()
-    go = asyncio.Event()
-
     async def step() -> None:
-        await go.wait()
-        done.set()
+        await asyncio.get_running_loop().create_future()  # which nobody holds either
 
     async def start() -> None:
         workflow = Workflow()
         workflow.task.add(step)
         await workflow.astart("async_background")
 
+    before = asyncio.all_tasks()
     await start()
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     gc.collect()
-    go.set()
-    await asyncio.wait_for(done.wait(), 5)
+    (running,) = asyncio.all_tasks() - before
+    running.cancel()
+    await asyncio.wait({running})
 
 
 async def test_a_handle_belongs_to_its_loop() -> None:
@@ -197,8 +195,9 @@ async def test_a_handle_belongs_to_its_loop() -> None:
 class Callable:
     """Can be called, and has attributes that a step has as well."""
 
-    timeout = 0.01
-    policy = func = options = "mine"
+    def __init__(self) -> None:
+        self.timeout = 0.01
+        self.policy = self.func = self.options = "mine"
 
     def __call__(self) -> int:
         threading.Event().wait(0.05)

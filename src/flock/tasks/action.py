@@ -46,7 +46,7 @@ class Action(Generic[P, R]):
         self.policy = policy
         self.options = options
         self.timeout = options.timeout
-        self.is_async = _is_async(fn)
+        self.is_async = inspect.iscoroutinefunction(fn)  # what else gives an awaitable runs in a thread up to that
         self.methods = _methods(fn) if isinstance(fn, type) else ()
         if isinstance(fn, type) and not self.methods:
             raise ConfigurationError(f"class {fn.__name__} has no step: mark each method that is to run with @action")
@@ -64,6 +64,10 @@ class Action(Generic[P, R]):
         """Which arguments it takes."""
         if self._injected is None:
             self._injected = _injected(self.func, self.name)
+            for name in self.methods:
+                method = inspect.getattr_static(self.func, name)
+                if not isinstance(method, (staticmethod, classmethod)):
+                    _injected(functools.partial(step_of(method).func, None), f"{self.name}.{name}")
         return self._injected
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -179,12 +183,6 @@ def _methods(cls: type) -> tuple[str, ...]:
 
 def _is_step(value: object) -> bool:
     return isinstance(getattr(value, "__func__", value), Action)  # of a staticmethod or classmethod
-
-
-def _is_async(fn: Callable[..., object]) -> bool:
-    """Say whether calling this runs nothing yet; what else gives an awaitable is called in a thread, then awaited."""
-    called = getattr(type(fn), "__call__", None)  # noqa: B004 - of the class, as Python looks it up
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(called)
 
 
 def _injected(fn: Callable[..., object], name: str) -> tuple[str, ...]:

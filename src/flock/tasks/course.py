@@ -8,7 +8,6 @@ import inspect
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from flock.core.clock import pause, within
@@ -16,7 +15,7 @@ from flock.ports import Clock
 from flock.sync import ThreadPool, run_sync
 from flock.tasks.action import Action, step_of
 from flock.tasks.context import Context, is_context
-from flock.tasks.policy import StepTimeoutError
+from flock.tasks.policy import Failed, StepTimeoutError
 from flock.tasks.status import TypeStatus
 from flock.tasks.task import Task, TaskError
 
@@ -118,17 +117,6 @@ def _threads() -> ThreadPool:
     return pool
 
 
-@dataclass(slots=True)
-class Trouble:
-    """What is known of a step that has failed so often; see `flock.tasks.policy.Failed`."""
-
-    attempt: int
-    error: Exception
-    elapsed: float
-    paused: float
-    chance: float
-
-
 class Course:
     """Leads one task from its beginning to its end."""
 
@@ -211,8 +199,8 @@ class Course:
             except Exception as error:
                 if self._way.cancelling > self._cancelling:  # and the step's clean-up raised
                     raise asyncio.CancelledError from error
-                trouble = Trouble(attempt, error, clock.now() - begun, paused, clock.random())
-                seconds = step.policy.pause_after(trouble)
+                failed = Failed(attempt, error, clock.now() - begun, paused, clock.random())
+                seconds = step.policy.pause_after(failed)
                 if seconds is None:
                     raise
                 task.errors.append(TaskError.of(error, attempt))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from flock.core.agent import RetryPolicy
 from flock.model.errors import ConfigurationError, FlockError
@@ -16,8 +16,11 @@ class StepTimeoutError(FlockError, TimeoutError):
     """A step took longer than its `timeout`."""
 
 
-class Failed(Protocol):
-    """What is known of a step that has failed so often: `elapsed` and `paused` in seconds since its first try."""
+class Failed(NamedTuple):
+    """What is known of a step that has failed so often.
+
+    `elapsed` and `paused` are the seconds since its first try, and those of its pauses; `chance` is from 0 up to 1.
+    """
 
     attempt: int
     error: Exception
