@@ -48,7 +48,7 @@ def deaths(tmp_path: Path) -> Deaths:
 def every(ran: Ran, statements: int) -> Sequence[Point]:
     """Give points before and after each commit of a life, and at so many statements of it.
 
-    How many statements a life has depends a little on time, as processes look at each other: none of the last is chosen.
+    How many statements a life has depends a little on time, as processes look at each other: none of the last is taken.
     """
     points = [Point("before", number) for number in range(1, ran.commits + 1)]
     points += [Point("after", number) for number in range(1, ran.commits + 1)]
