@@ -18,6 +18,7 @@ from pydantic import BaseModel, field_validator
 
 from flock import ConfigurationError, Flock, StoreError
 from flock.tasks import (
+    BlockingHandle,
     BoardStorage,
     Config,
     Context,
@@ -36,7 +37,7 @@ from pathlib import Path
 from flock import Flock
 from flock.tasks import BoardStorage, Config, FileStorage, Workflow, action
 
-kind, where, die = sys.argv[1], sys.argv[2], int(sys.argv[3])
+kind, where, die, mode = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 log = Path(where, "log")
 
 def step(number):
@@ -49,13 +50,18 @@ def step(number):
         return [*(previous_context.storage or []), number]
     return body
 
+async def start(workflow):
+    given = await workflow.astart(mode, resume=True, max_concurrency=1)
+    return await given.wait() if mode == "async_background" else given
+
 async def main():
     flock = None if kind == "files" else Flock(store=f"sqlite:///{where}/board.db")
     storage = FileStorage(Path(where, "results")) if flock is None else BoardStorage(flock)
     workflow = Workflow(Config(storage=storage), "etl")
-    workflow.task.add([step(number) for number in range(5)], initial_context={"of": "today"})
-    tasks = await workflow.astart(resume=True)
-    print(tasks[-1].current_context.storage)
+    for number in range(5):
+        workflow.task.add(step(number), initial_context={"of": "today"}, group_name="a" if number < 3 else "b")
+    tasks = await start(workflow)
+    print(*[task.current_context.storage[-2:] for task in tasks])
     if flock is not None:
         await flock.shutdown()
 
@@ -113,7 +119,9 @@ class Scene:
         workflow = Workflow(Config(storage=self.storage), "wf")
         for name in "abc":
             workflow.task.add(step(name), initial_context=factor if name == "b" else 1)
-        workflow.start(**options)
+        given = workflow.start(**options)
+        if isinstance(given, BlockingHandle):
+            given.wait()
         return [task.current_context.storage for task in workflow.task]
 
 
@@ -141,25 +149,33 @@ def test_without_resume_all_of_it_runs(scene: Scene) -> None:
     assert scene.ran == [*"abcabc"]
 
 
-def test_other_inputs_reuse_what_was_given(scene: Scene) -> None:
-    scene.start()
-    assert scene.start(5, resume=True) == [1, 2, 3]
-    assert scene.ran == [*"abc"]
+MODES = ["sequential", "sequential_group", "parallel", "background"]
 
 
-def test_other_inputs_reset_the_step_and_what_it_leads_to(scene: Scene) -> None:
-    scene.start()
-    assert scene.start(5, resume=True, on_input_change="reset") == [1, 6, 7]
-    assert scene.ran == [*"abcbc"]
-    assert scene.start(5, resume=True, on_input_change="raise") == [1, 6, 7]
-    assert scene.ran == [*"abcbc"]
+@pytest.mark.parametrize("mode", MODES)
+def test_other_inputs_reuse_what_was_given(scene: Scene, mode: str) -> None:
+    before = scene.start(mode=mode)
+    assert before == ([1, 1, 1] if mode == "parallel" else [1, 2, 3])
+    assert scene.start(5, mode=mode, resume=True) == before
+    assert sorted(scene.ran) == [*"abc"]
 
 
-def test_other_inputs_raise(scene: Scene) -> None:
-    scene.start()
+@pytest.mark.parametrize("mode", MODES)
+def test_other_inputs_reset_the_step_and_what_it_leads_to(scene: Scene, mode: str) -> None:
+    scene.start(mode=mode)
+    came, again = ([1, 5, 1], "b") if mode == "parallel" else ([1, 6, 7], "bc")
+    assert scene.start(5, mode=mode, resume=True, on_input_change="reset") == came
+    assert sorted(scene.ran) == sorted("abc" + again)
+    assert scene.start(5, mode=mode, resume=True, on_input_change="raise") == came
+    assert sorted(scene.ran) == sorted("abc" + again)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_other_inputs_raise(scene: Scene, mode: str) -> None:
+    scene.start(mode=mode)
     with pytest.raises(InputChangedError, match="step 'body' has completed before, with other inputs"):
-        scene.start(5, resume=True, on_input_change="raise")
-    assert scene.ran == [*"abc"]
+        scene.start(5, mode=mode, resume=True, on_input_change="raise")
+    assert sorted(scene.ran) == [*"abc"]
 
 
 def test_resuming_needs_a_storage() -> None:
@@ -246,17 +262,27 @@ def test_what_can_not_be_written_leaves_nothing_half(tmp_path: Path, monkeypatch
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["b.json"]
 
 
+IN_ORDER = "[0] [0, 1] [1, 2] [2, 3] [3, 4]"
+SHOWN = {
+    "async_sequential": IN_ORDER,
+    "async_background": IN_ORDER,
+    "async_sequential_group": "[0] [0, 1] [1, 2] [3] [3, 4]",
+    "async_parallel": "[0] [1] [2] [3] [4]",
+}
+
+
 @pytest.mark.parametrize("kind", ["files", "board"])
-@pytest.mark.parametrize("die", range(5))
-def test_after_a_kill_another_process_goes_on(tmp_path: Path, kind: str, die: int) -> None:
+@pytest.mark.parametrize("die", [0, 2, 4])
+@pytest.mark.parametrize("mode", SHOWN)
+def test_after_a_kill_another_process_goes_on(tmp_path: Path, kind: str, die: int, mode: str) -> None:
     def run(die: int) -> tuple[int, str]:
-        command = [sys.executable, "-c", PROGRAM, kind, str(tmp_path), str(die)]
+        command = [sys.executable, "-c", PROGRAM, kind, str(tmp_path), str(die), mode]
         ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)  # noqa: S603
         return ended.returncode, ended.stdout.strip() or ended.stderr
 
     assert run(die)[0] == -signal.SIGKILL
-    assert run(-1) == (0, "[0, 1, 2, 3, 4]")
-    assert run(-1) == (0, "[0, 1, 2, 3, 4]")
+    assert run(-1) == (0, SHOWN[mode])
+    assert run(-1) == (0, SHOWN[mode])
     log = (tmp_path / "log").read_text().split()
     assert log == [str(number) for number in [*range(die + 1), *range(die, 5)]]
 

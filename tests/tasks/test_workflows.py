@@ -134,6 +134,15 @@ async def test_a_limit_bounds_how_many_run_at_once(scene: Scene, most: int | Non
     assert scene.clock.now() - began == seconds
 
 
+@pytest.mark.parametrize(("most", "seconds"), [(None, 2), (2, 4), (1, 8)])
+async def test_a_limit_bounds_how_many_groups_run_at_once(scene: Scene, most: int | None, seconds: float) -> None:
+    for group in "abcd":
+        scene.add("1", "2", group=group)
+    began = scene.clock.now()
+    await scene.workflow.astart("async_sequential_group", max_concurrency=most)
+    assert scene.clock.now() - began == seconds
+
+
 async def test_eight_run_at_once_unless_it_is_said_otherwise(scene: Scene) -> None:
     scene.add(*[str(number) for number in range(20)])
     began = scene.clock.now()
@@ -276,6 +285,23 @@ async def test_the_background_gives_a_handle(scene: Scene) -> None:
     assert stands(handle) == "Completed"
     assert [task.current_context.storage for task in tasks] == ["a", "b"]
     assert await handle.wait() is tasks
+
+
+async def test_the_background_raises_what_a_step_raised(scene: Scene) -> None:
+    scene.add("a", fails=True)
+    scene.add("b")
+    handle = await scene.workflow.astart("async_background")
+    with pytest.raises(ValueError, match="a"):
+        await handle.wait()
+    assert scene.statuses == ["Failed", "Not started"]
+
+
+async def test_the_background_keeps_going(scene: Scene) -> None:
+    scene.add("a", fails=True)
+    scene.add("b")
+    handle = await scene.workflow.astart("async_background", keep_going=True)
+    await handle.wait()
+    assert scene.statuses == ["Failed", "Completed"]
 
 
 async def test_the_background_can_be_cancelled(scene: Scene) -> None:
