@@ -119,7 +119,7 @@ class Scene:
         workflow = Workflow(Config(storage=self.storage), "wf")
         for name in "abc":
             workflow.task.add(step(name), initial_context=factor if name == "b" else 1)
-        given = workflow.start(**options)
+        given: object = workflow.start(**options)
         if isinstance(given, BlockingHandle):
             given.wait()
         return [task.current_context.storage for task in workflow.task]
