@@ -98,6 +98,12 @@ class Dict:
         self.texts[key] = text
 
 
+def finish(given: object) -> None:
+    """Wait for the end of what was started, if it runs in the background."""
+    if isinstance(given, BlockingHandle):
+        given.wait()
+
+
 class Scene:
     """Starts a workflow of three steps anew, as another process would."""
 
@@ -119,9 +125,7 @@ class Scene:
         workflow = Workflow(Config(storage=self.storage), "wf")
         for name in "abc":
             workflow.task.add(step(name), initial_context=factor if name == "b" else 1)
-        given: object = workflow.start(**options)
-        if isinstance(given, BlockingHandle):
-            given.wait()
+        finish(workflow.start(**options))
         return [task.current_context.storage for task in workflow.task]
 
 
