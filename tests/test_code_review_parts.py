@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 from typing_extensions import override
@@ -206,6 +206,7 @@ def test_parsing_code_with_a_doubtful_escape_does_not_warn() -> None:
 
 
 @given(st.text())
+@example("\r\x80")
 def test_no_text_makes_an_analyser_raise(text: str) -> None:
     for name in ANALYSERS:
         analyse(name, source(text))
