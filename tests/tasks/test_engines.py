@@ -439,6 +439,14 @@ def test_a_step_keeps_its_name_and_options() -> None:
         _ = step.retries
 
 
+def test_the_options_of_a_step_can_be_replaced() -> None:
+    step = action(retry=4, timeout=3)(flaky(0))
+    other = action(retry=2)(step)
+    assert (other.retry, other.timeout) == (2, None)
+    assert (step.retry, step.timeout) == (4, 3)
+    assert action(other).retry == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

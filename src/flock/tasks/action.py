@@ -140,7 +140,8 @@ def action(
 def step_of(fn: object, policy: Policy | None = None, options: Options | None = None) -> Action[..., Any]:
     """Give a step of what can be called; raises ConfigurationError for anything else."""
     if isinstance(fn, Action):
-        return cast("Action[..., Any]", fn)
+        step = cast("Action[..., Any]", fn)
+        return step if policy is None or options is None else Action(step.func, policy, options)
     if not callable(fn):
         raise ConfigurationError(f"a step is a function or a class, not {fn!r}")
     if policy is None or options is None:

@@ -82,7 +82,7 @@ def settings_of(options: StartOptions) -> Settings:
 
 
 class Flow:
-    """Runs the tasks of a workflow that have not completed, in one of the modes that its methods are."""
+    """Runs the tasks of a workflow that have not completed, in one of its modes."""
 
     def __init__(
         self, tasks: Sequence[Task], workflow_id: str, clock: Clock, keeper: Keeper | None, settings: Settings
