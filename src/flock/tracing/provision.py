@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TextIO
+from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -21,6 +22,8 @@ from flock.core import telemetry
 from flock.model.errors import ConfigurationError
 from flock.tracing import exporters
 from flock.tracing.outlets import OutletMeterProvider, Outlets, OutletTracerProvider
+
+_outlets: WeakKeyDictionary[TracerProvider, Outlets] = WeakKeyDictionary()
 
 
 @dataclass(slots=True)
@@ -50,6 +53,7 @@ def setup(
     otlp: str | bool | None = None,
     memory: bool = False,
     exporter: SpanExporter | None = None,
+    processor: SpanProcessor | None = None,
     metric_reader: MetricReader | None = None,
     record_payloads: bool = False,
 ) -> Tracing:
@@ -65,6 +69,7 @@ def setup(
         otlp: a collector's base URL, or True for what the `OTEL_EXPORTER_OTLP_*` variables say.
         memory: keep all for `Tracing.spans` and `Tracing.metrics()`.
         exporter: any other exporter of spans, fed in batches by a thread of its own.
+        processor: any other processor of spans, called as each starts and ends.
         metric_reader: any other reader of metrics.
         record_payloads: put what agents get and make on their spans. It may well be confidential.
 
@@ -80,7 +85,7 @@ def setup(
         plan.add(*exporters.otlp(otlp))
     if exporter is not None:
         plan.add(BatchSpanProcessor(exporter), None)
-    plan.add(None, metric_reader)
+    plan.add(processor, metric_reader)
     if not plan.processors and not plan.readers:
         raise ConfigurationError("setup() needs an outlet: console=True, otlp=True, memory=True or exporter=...")
     return Tracing(plan, _resource(service_name), record_payloads=record_payloads)
@@ -186,8 +191,11 @@ def _tracer_provider(resource: Resource) -> TracerProvider:
 
 
 def _foreign_outlets(provider: TracerProvider) -> Outlets:
-    outlets = Outlets()
-    provider.add_span_processor(outlets)
+    """Give what this has put into another's provider, which keeps it for good: once."""
+    outlets = _outlets.get(provider)
+    if outlets is None:
+        outlets = _outlets[provider] = Outlets()
+        provider.add_span_processor(outlets)
     return outlets
 
 

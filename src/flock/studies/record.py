@@ -1,0 +1,220 @@
+"""The store of record: one SQLite file that has every attempt at every run, written by one process at a time."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from pydantic_core import from_json, to_json
+
+from flock.model.errors import StoreError
+from flock.studies.moments import iso_now
+from flock.studies.runs import RunResult, RunSpec, RunStatus
+from flock.studies.stable import ValidationError
+
+FILE: Final = "record.sqlite"
+_LOCK: Final = "record.lock"
+_VERSION: Final = "1"
+_GRACE: Final = 2.0  # seconds that another run of the study has to end, as one that was just left has to
+_PAGES: Final = 8000  # of the log of what was written, before it goes into the file: each time waits for the disk
+_INTERRUPTED: Final = "Interrupted: the process ended while this ran"
+_BLOCK: Final = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.DOTALL | re.MULTILINE)
+_SQL: Final = dict(_BLOCK.findall((resources.files("flock.studies") / "record.sql").read_text("utf-8")))
+
+
+class StudyLockedError(StoreError):
+    """Raised when another run of the same study writes to its directory."""
+
+
+class State(NamedTuple):
+    """Where a run stands: its last attempt."""
+
+    attempt: int
+    generation: int
+    fingerprint: str
+    status: RunStatus
+    cost: float | None
+
+
+class Attempt(NamedTuple):
+    """One try at a run; times are ISO 8601 in UTC."""
+
+    run_id: str
+    attempt: int
+    generation: int
+    status: RunStatus
+    status_reason: str | None
+    started_at: str | None
+    ended_at: str | None
+    error_info: str | None
+
+
+class Reader:
+    """Reads a record, also while a study writes to it."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        """Read by this connection."""
+        self._db = db
+
+    def states(self) -> dict[str, State]:
+        """Give where each run stands, by its id."""
+        return {
+            run_id: State(attempt, generation, fingerprint, RunStatus(status), cost)
+            for run_id, attempt, generation, fingerprint, status, cost in self._db.execute(_SQL["states"])
+        }
+
+    def results(self, wanted: Iterable[str] | None = None) -> Iterator[RunResult]:
+        """Give the results of the last attempts, of these runs or of all, in no order."""
+        ids = None if wanted is None else set(wanted)
+        for run_id, result, status, reason, started_at, error_info in self._db.execute(_SQL["results"]):
+            if ids is not None and run_id not in ids:
+                continue
+            if result is not None:
+                yield RunResult.from_dict(from_json(result))
+            else:
+                yield RunResult(
+                    run_id, RunStatus(status), error_info=error_info, started_at=started_at, status_reason=reason
+                )
+
+    def attempts(self) -> Iterator[Attempt]:
+        """Give every attempt, by run."""
+        for run_id, attempt, generation, status, *rest in self._db.execute(_SQL["attempts"]):
+            yield Attempt(run_id, attempt, generation, RunStatus(status), *rest)
+
+    @property
+    def generation(self) -> int:
+        """The number of the last beginning anew; what was before is kept and does not count."""
+        return int(self.get("generation", "0"))
+
+    def get(self, name: str, default: str = "") -> str:
+        """Give what was noted under a name."""
+        row = self._db.execute(_SQL["get"], (name,)).fetchone()
+        return default if row is None else str(row[0])
+
+
+class Record(Reader):
+    """Writes a record. Each call is one transaction: what it returned from survives the end of the process."""
+
+    def __init__(self, db: sqlite3.Connection, *, anew: bool) -> None:
+        """Write by this connection; `anew` begins a generation, in which nothing has run yet."""
+        super().__init__(db)
+        self._attempts = {run_id: state.attempt for run_id, state in self.states().items()}
+        self._begun: dict[str, int] = {}  # the rows of what runs
+        self._current = self.generation + (1 if anew or not self._attempts else 0)
+        self._db.execute(_SQL["put"], ("generation", str(self._current)))
+        self._db.execute(_SQL["interrupt"], (_INTERRUPTED,))
+
+    def put(self, name: str, value: str) -> None:
+        """Note something under a name."""
+        self._db.execute(_SQL["put"], (name, value))
+
+    def advance(
+        self, ended: Sequence[RunResult] = (), begun: Sequence[tuple[RunSpec, str]] = (), started_at: str = ""
+    ) -> None:
+        """Keep results of runs that were begun, and that others begin, with their fingerprints."""
+        execute = self._db.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            for result in ended:
+                execute(_SQL["finish"], (*_columns(result), self._begun.pop(result.run_id)))
+            for spec, fingerprint in begun:
+                self._begin(spec, fingerprint, started_at or iso_now())
+        except BaseException:
+            execute("ROLLBACK")
+            raise
+        execute("COMMIT")
+
+    def _begin(self, spec: RunSpec, fingerprint: str, started_at: str) -> None:
+        attempt = self._attempts[spec.run_id] = self._attempts.get(spec.run_id, 0) + 1
+        values = (
+            spec.run_id, attempt, self._current, fingerprint, spec.condition_id, spec.problem_id, spec.agent_id,
+            spec.replicate, spec.seed, started_at,
+        )  # fmt: skip
+        self._begun[spec.run_id] = self._db.execute(_SQL["begin"], values).lastrowid or 0
+
+
+def _columns(result: RunResult) -> tuple[Any, ...]:
+    metrics = result.metrics
+    return (
+        result.status.value,
+        result.status_reason,
+        result.started_at,
+        result.ended_at,
+        result.latency,
+        result.cost,
+        _number(metrics, "input_tokens"),
+        _number(metrics, "output_tokens"),
+        _number(metrics, "primary_outcome"),
+        result.error_info,
+        to_json(result.to_dict()).decode(),
+    )
+
+
+def _number(metrics: Mapping[str, Any], name: str) -> float | None:
+    value = metrics.get(name)
+    return float(value) if isinstance(value, int | float) else None
+
+
+@contextmanager
+def writing(directory: Path, study_id: str, *, anew: bool = False) -> Generator[Record]:
+    """Open a study's record to write; raises StudyLockedError while another does, and ValidationError for another's."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValidationError(f"output_dir {directory} can't be made: {error.strerror}") from error
+    with _only_one(directory), closing(_connect(directory / FILE)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {_PAGES}")
+        db.executescript(_SQL["schema"])
+        _check(Reader(db), directory, study_id)
+        record = Record(db, anew=anew)
+        record.put("study_id", study_id)
+        record.put("version", _VERSION)
+        yield record
+
+
+@contextmanager
+def reading(directory: Path) -> Generator[Reader]:
+    """Open a study's record to read; raises ValidationError when there is none."""
+    if not (directory / FILE).is_file():
+        raise ValidationError(f"there is no record of a study in {directory}: run it first, or name its output_dir")
+    with closing(_connect(directory / FILE)) as db:
+        yield Reader(db)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        db = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+        db.execute("SELECT name FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        raise StoreError(f"the record {path} can't be opened: {error}") from error
+    return db
+
+
+def _check(found: Reader, directory: Path, study_id: str) -> None:
+    version, whose = found.get("version", _VERSION), found.get("study_id", study_id)
+    if version != _VERSION:
+        raise StoreError(f"the record in {directory} has version {version}, this Flock writes version {_VERSION}")
+    if whose != study_id:
+        raise ValidationError(
+            f"{directory} has the record of study {whose!r}: give {study_id!r} an output_dir of its own"
+        )
+
+
+@contextmanager
+def _only_one(directory: Path) -> Generator[None]:
+    """Hold a lock of the system, which goes with the process however that ends."""
+    with closing(sqlite3.connect(directory / _LOCK, isolation_level=None, timeout=_GRACE)) as lock:
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            raise StudyLockedError(
+                f"another run of this study writes to {directory}: wait for it or stop it"
+            ) from error
+        yield

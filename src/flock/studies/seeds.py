@@ -1,0 +1,87 @@
+"""Chance that can be repeated: seeds that never change, and the global generators while one run is alone."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from flock.studies.stable import ValidationError, digest, stable_json_dumps
+
+_LARGEST = 2**31 - 1
+_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SeedPolicy:
+    """Where the seeds of runs come from: equal for equal names, on every machine and in every version."""
+
+    base_seed: int = 0
+    strategy: str = "condition_replicate"
+    per_run_offset: int = 9973
+
+    def __post_init__(self) -> None:
+        """Refuse what is no whole number."""
+        for name in ("base_seed", "per_run_offset"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise ValidationError(f"SeedPolicy.{name} is a whole number, not {value!r}")
+
+    def derive_seed(self, study_id: str, condition_id: str, replicate: int, salt: str = "") -> int:
+        """Give a seed from 0 up to 2**31 - 2, out of the SHA-256 of all that it depends on."""
+        names = {
+            "base_seed": self.base_seed,
+            "strategy": self.strategy,
+            "per_run_offset": self.per_run_offset,
+            "study_id": study_id,
+            "condition_id": condition_id,
+            "replicate": replicate,
+            "salt": salt,
+        }
+        return seed_of(stable_json_dumps(names))
+
+
+def seed_of(text: str) -> int:
+    """Give the seed that a text stands for."""
+    return int(digest(text)[:_DIGITS], 16) % _LARGEST
+
+
+@contextmanager
+def reproducible_seed(seed: int) -> Generator[None]:
+    """Seed the generators of `random`, and of numpy where it is loaded, and give them their old state back at the end.
+
+    They belong to the whole process: while others run beside the body, use the `rng` that a run is given instead.
+    """
+    before = global_state()
+    random.seed(seed)
+    if (numpy_random := _numpy_random()) is not None:
+        numpy_random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        if before[1] is not None and (numpy_random := _numpy_random()) is not None:
+            numpy_random.set_state(before[1])
+
+
+def global_state() -> tuple[Any, Any]:
+    """Give the state of the generators that all of the process shares."""
+    numpy_random = _numpy_random()
+    return random.getstate(), None if numpy_random is None else numpy_random.get_state()
+
+
+def same_state(before: tuple[Any, Any], after: tuple[Any, Any]) -> bool:
+    """Say whether nobody drew from the global generators in between."""
+    if before[0] != after[0]:
+        return False
+    if before[1] is None or after[1] is None:  # numpy was loaded in between, which seeds it
+        return True
+    return bool(before[1][2:] == after[1][2:] and (before[1][1] == after[1][1]).all())
+
+
+def _numpy_random() -> Any:  # noqa: ANN401 - a library that need not be there
+    """Give numpy's module of chance if anybody has loaded it."""
+    return getattr(sys.modules.get("numpy"), "random", None)
