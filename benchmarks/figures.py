@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
-RAW, FLOCK, IMPORT, DURABLE, SYNC, TASKS = (
-    f"bench_{name}.py" for name in ("raw", "flock", "import", "durable", "sync", "tasks")
+RAW, FLOCK, IMPORT, DURABLE, SYNC, TASKS, STUDIES = (
+    f"bench_{name}.py" for name in ("raw", "flock", "import", "durable", "sync", "tasks", "studies")
 )
 
 Outcome = Mapping[str, float]  # what one run reports, by quantity
@@ -125,6 +125,16 @@ CASES = (
         Case(name=f"TASKS {way}", baseline=(TASKS, other), measured=(TASKS, way))
         for way, other in (("sequential", "plain"), ("parallel", "by-task"), ("sleepers", "plain-sleepers"))
     ),
+    *(
+        Case(name=f"STUDIES {way}", baseline=(STUDIES, other), measured=(STUDIES, way))
+        for way, other in (
+            ("serial", "bare"),
+            ("parallel", "bare"),
+            ("resume", "bare"),
+            ("resume-large", "bare"),
+            ("waiting-parallel", "waiting"),
+        )
+    ),
     Case(name="IMPORT", baseline=(IMPORT, "asyncio", "pydantic.main"), measured=(IMPORT, "flock")),
 )
 
@@ -217,6 +227,29 @@ FIGURES = (
         quantity="ms",
         unit="ms",
         target=150.0,
+    ),
+    Figure(name="STUDIES", what="a durable run, over a row by hand", cases=("STUDIES serial",)),
+    Figure(name="STUDIES", what="its time", cases=("STUDIES serial",), kind="absolute", target=200.0),
+    Figure(name="STUDIES", what="with 8 workers", cases=("STUDIES parallel",), kind="absolute", target=200.0),
+    *(
+        Figure(
+            name="STUDIES",
+            what=f"a resume with {size} done",
+            cases=(f"STUDIES {way}",),
+            kind="absolute",
+            quantity="ms",
+            unit="ms",
+            target=target,
+        )
+        for way, size, target in (("resume", "1,000", 50.0), ("resume-large", "10,000", 500.0))
+    ),
+    Figure(
+        name="STUDIES",
+        what="500 runs of 2 ms with 8 workers, over one at a time",
+        cases=("STUDIES waiting-parallel",),
+        quantity="ms",
+        unit="ms",
+        target=round(1 / 6, 3),
     ),
     Figure(
         name="IMPORT",

@@ -62,7 +62,7 @@ def test_an_agent_gets_what_it_names() -> None:
 
     def agent(  # noqa: PLR0917 - all that there are
         problem_packet: Any, problem: Any, brief: Any, run_spec: Any, condition: Any, seed: Any, prompt: Any,
-        input: Any, request_id: Any, rng: Any, np_rng: Any, dependencies: Any, mine: int = 3,
+        input: Any, request_id: Any, rng: Any, np_rng: Any, dependencies: Any, mine: int = 3,  # noqa: A002 - its name
     ) -> None:  # fmt: skip
         got.update(locals())
 

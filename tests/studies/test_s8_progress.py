@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from flock.studies import RunStatus, Study
 from flock.studies.progress import Bar, Lines, Progress, progress_of
@@ -101,8 +103,14 @@ def test_s8_lines_come_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, capsys
     ]  # fmt: skip
 
 
+class Terminal(io.StringIO):
+    @override
+    def isatty(self) -> bool:
+        return True
+
+
 def test_s8_without_rich_a_terminal_shows_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", Terminal())
     assert isinstance(progress_of("x", 1, 0, 0, wanted=None), Bar)
     monkeypatch.setitem(sys.modules, "rich.progress", None)
     assert type(progress_of("x", 1, 0, 0, wanted=True)) is Lines

@@ -353,3 +353,31 @@ at_work.wait(10)
             await kernel.manager.shutdown_kernel()
     assert (tmp_path / "clean").exists()
     assert (tmp_path / "stderr").read_text(encoding="utf-8") == ""
+
+
+STUDY = """
+import tempfile
+from flock.studies import Study
+
+async def guess(brief, rng):
+    await asyncio.sleep(0)
+    return {"answer": rng.random()}
+
+study = Study.build(
+    "notes", agents={"guess": guess}, problems=["one", "two"], replicates=3, output_dir=tempfile.mkdtemp()
+)
+"""
+
+
+async def test_s8_a_study_shows_a_bar_below_its_cell_and_runs_in_every_way(kernel: Kernel) -> None:
+    *_, bar, awaited, serial, same, table = await kernel.run(
+        TYPES,
+        STUDY,
+        "side_by_side = study.run(parallel=2)",
+        "awaited = await study.arun(resume=False, progress=False)",
+        "serial = study.run(resume=False, progress=False)",
+        "[r.outputs for r in side_by_side] == [r.outputs for r in awaited] == [r.outputs for r in serial]",
+        "serial._repr_html_()[:1]",
+    )
+    assert bar.startswith("notes: 6/6 runs, 6 success, 0 failed, 0 skipped, ")
+    assert (awaited, serial, same, table) == ("", "", "True", "'<'")

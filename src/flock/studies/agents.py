@@ -17,12 +17,14 @@ from flock.studies.factors import Condition
 from flock.studies.moments import iso_now
 from flock.studies.problems import ProblemPacket
 from flock.studies.runs import AgentExecution, Observation, ObservationLevel, RunSpec
-from flock.studies.stable import ValidationError, hash_identifier, is_mapping
+from flock.studies.settling import readable
+from flock.studies.stable import DIGITS, ValidationError, digest, is_mapping, quoted
 from flock.sync import run_sync
 
 T = TypeVar("T")
 Wait = Callable[[Awaitable[Any]], Any]  # how an awaitable comes to its end, from a thread that may block
 _ENVELOPE: Final = frozenset({"output", "outputs", "metrics", "events", "metadata", "trace_refs"})
+AUTO: Final = {"auto_generated": True}
 _DEPTH: Final = 4  # of what makes an agent that makes an agent
 
 
@@ -150,10 +152,23 @@ def _output(value: Any, parts: Mapping[str, Any]) -> dict[str, Any]:  # noqa: AN
 
 def _events(raw: Sequence[Any], output: Mapping[str, Any], offer: Offer) -> list[Observation]:
     found = [_event(each, index, offer) for index, each in enumerate(raw)]
-    if found:
-        return found
-    said = {"text": output.get("text", ""), "event_type": "assistant_output", "meta_json": {"auto_generated": True}}
-    return [_event(said, 0, offer)]
+    return found or [_said(readable(str(output.get("text", ""))), offer.spec)]
+
+
+def _said(text: str, spec: RunSpec) -> Observation:
+    """Give the one event of an agent that tells of none."""
+    return Observation(
+        timestamp=iso_now(),
+        record_id=event_id(spec, 0),
+        text=text,
+        session_id=spec.run_id,
+        actor_id="agent",
+        event_type="assistant_output",
+        meta_json=dict(AUTO),
+        study_id=spec.study_id,
+        run_id=spec.run_id,
+        condition_id=spec.condition_id,
+    )
 
 
 def _event(raw: Any, index: int, offer: Offer) -> Observation:  # noqa: ANN401 - whatever an agent gave
@@ -181,5 +196,6 @@ def _event(raw: Any, index: int, offer: Offer) -> Observation:  # noqa: ANN401 -
 
 
 def event_id(spec: RunSpec, index: int) -> str:
-    """Give the id of the event at a place of a run."""
-    return hash_identifier("evt", {"run_id": spec.run_id, "index": index})
+    """Give the id of the event at a place of a run: that of `hash_identifier`, with fewer steps."""
+    text = f'{{"index":{index},"run_id":{quoted(spec.run_id)}}}'
+    return f"evt-{digest(text)[:DIGITS]}"

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flock.studies.agents import Wait, run_agent
+from flock.studies.agents import AUTO, Wait, run_agent
 from flock.studies.calling import Offer, call_evaluator
 from flock.studies.factors import Condition
 from flock.studies.metrics import compose_metrics, number
@@ -16,7 +16,7 @@ from flock.studies.moments import iso, now
 from flock.studies.problems import EVALUATOR, SCORE, ProblemPacket, answer_in, evaluation_rows
 from flock.studies.runs import AgentExecution, Observation, RunResult, RunSpec, RunStatus
 from flock.studies.seeds import global_state, reproducible_seed, same_state
-from flock.studies.settling import Settler, is_json, readable
+from flock.studies.settling import is_json, readable, settled
 from flock.sync import run_sync
 
 _TOLD: Final = ("model_name", "model_provider", "agent_kind", "pattern_name", "request_id", "trace_dir", "trace_path")
@@ -126,49 +126,50 @@ def evaluate_problem(packet: ProblemPacket, run_output: Mapping[str, Any]) -> li
 def _result(
     job: Job, execution: AgentExecution, rows: list[dict[str, Any]], started: float, ended: float
 ) -> RunResult:  # fmt: skip
-    settler = Settler()
     cost = number(execution.metrics.get("cost_usd"))
-    metrics = compose_metrics(
-        agent_metrics=execution.metrics,
-        evaluation_rows=rows,
-        observations=execution.events,
-        latency_s=ended - started,
-        cost_usd=cost,
-        primary=job.primary,
-    )
     known = {name: execution.metadata[name] for name in _TOLD if execution.metadata.get(name)}
-    metadata = settler.settle({"problem_family": job.packet.family, **known}, "metadata")
-    rest = {name: value for name, value in execution.metadata.items() if name not in known and value is not None}
-    more = {"metadata": settler.settle(rest, "metadata")} if rest else {}
-    outputs, measured = settler.settle(execution.output, "outputs"), settler.settle(metrics, "metrics")
-    evaluations = settler.settle(rows, "evaluator_outputs")
-    observations = [_settled(each, settler) for each in execution.events]
+    given = {
+        "outputs": execution.output,
+        "metrics": compose_metrics(
+            agent_metrics=execution.metrics,
+            evaluation_rows=rows,
+            observations=execution.events,
+            latency_s=ended - started,
+            cost_usd=cost,
+            primary=job.primary,
+        ),
+        "evaluator_outputs": rows,
+        "known": {"problem_family": job.packet.family, **known},
+        "metadata": {name: value for name, value in execution.metadata.items() if name not in known},
+    }
+    parts, notes = settled(given)
+    rest = {"metadata": parts["metadata"]} if parts["metadata"] else {}
     return RunResult(
         job.spec.run_id,
         RunStatus.SUCCESS,
-        outputs=outputs,
-        metrics=measured,
-        evaluator_outputs=evaluations,
+        outputs=parts["outputs"],
+        metrics=parts["metrics"],
+        evaluator_outputs=parts["evaluator_outputs"],
         cost=cost,
         latency=ended - started,
         trace_refs=list(execution.trace_refs),
         provenance_info={
             "agent_id": job.spec.agent_id,
             "problem_id": job.spec.problem_id,
-            **metadata,
-            **more,
-            **settler.notes(),
+            **parts["known"],
+            **rest,
+            **notes,
         },
-        observations=observations,
-        run_spec=told(job.spec, metadata),
+        observations=[_settled(each) for each in execution.events],
+        run_spec=told(job.spec, parts["known"]),
         started_at=iso(started),
         ended_at=iso(ended),
     )
 
 
-def _settled(event: Observation, settler: Settler) -> Observation:
+def _settled(event: Observation) -> Observation:
     """Give an event as JSON; one that an agent made itself may be anything."""
-    parts = event.to_dict()
-    if is_json(parts):
+    if event.meta_json == AUTO:
         return event
-    return Observation.from_dict(settler.settle(parts, "observations"))
+    parts = event.to_dict()
+    return event if is_json(parts) else Observation.from_dict(settled(parts)[0])

@@ -13,9 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
+from flock.studies.agents import AUTO
 from flock.studies.definition import SCHEMA_VERSION, StudyDefinition, yaml_text
 from flock.studies.factors import Condition
 from flock.studies.files import part_of, replace_text
@@ -145,9 +147,13 @@ def _run(study: StudyDefinition, result: RunResult, manifest: Path) -> tuple[Any
 
 def _events(result: RunResult) -> Iterable[tuple[Any, ...]]:
     for each in result.observations or _failed(result):
-        row = each.to_row()
-        row["run_id"] = row["run_id"] or result.run_id
-        yield tuple(row[name] for name in EVENTS)
+        meta = _AUTO if each.meta_json == AUTO else stable_json_dumps(each.meta_json)
+        level, run_id = each.level.value, each.run_id or result.run_id
+        yield (*(getattr(each, name) for name in EVENTS[:6]), meta, run_id, level, *_rest(each))
+
+
+_AUTO: Final = stable_json_dumps(AUTO)
+_rest = attrgetter(*EVENTS[9:])
 
 
 def _failed(result: RunResult) -> list[Observation]:
@@ -179,7 +185,7 @@ def _evaluations(study: StudyDefinition, result: RunResult) -> Iterable[tuple[An
         yield (
             result.run_id,
             *(row.get(name) for name in EVALUATIONS[1:-1]),
-            notes if isinstance(notes, str) else stable_json_dumps(notes),
+            notes if isinstance(notes, str) else stable_json_dumps(notes) if notes else "{}",
         )
     for each in study.outcomes:
         value = result.metrics.get(each.name)

@@ -25,7 +25,7 @@ from flock.studies.fingerprints import fingerprint
 from flock.studies.problems import ProblemPacket, resolve_problem
 from flock.studies.runs import RunSpec
 from flock.studies.seeds import seed_of
-from flock.studies.stable import ValidationError, digest, stable_json_dumps
+from flock.studies.stable import DIGITS, ValidationError, digest, quoted, stable_json_dumps
 
 _AGENT: Final = "default-agent"  # the name of the only one that nobody named
 _SHOWN = 20  # runs that a printed plan lists
@@ -66,8 +66,12 @@ class Plan:
     @property
     def order(self) -> list[str]:
         """The ids of the runs in the order in which they start: at random, always the same for the study's seed."""
+        return self.in_order(each.run_id for each in self.runs)
+
+    def in_order(self, run_ids: Iterable[str]) -> list[str]:
+        """Give the ids of some runs in the order in which they start."""
         seed = self.study.seed_policy.base_seed
-        return sorted((each.run_id for each in self.runs), key=lambda run_id: digest(f"{seed}:{run_id}"))
+        return sorted(run_ids, key=lambda run_id: digest(f"{seed}:{run_id}"))
 
     def raise_for_errors(self) -> None:
         """Raise ValidationError with all that stands in the way, if anything does."""
@@ -170,17 +174,15 @@ class _Maker:
 
     def __init__(self, study: StudyDefinition) -> None:
         self._study = study
-        self._study_id = stable_json_dumps(study.study_id)
+        self._study_id = quoted(study.study_id)
         policy = study.seed_policy
-        self._offset, self._strategy = policy.per_run_offset, stable_json_dumps(policy.strategy)
-        self._texts: dict[str, str] = {}
+        self._offset, self._strategy = policy.per_run_offset, quoted(policy.strategy)
 
     def run(self, condition: Condition, replicate: int, agent: str, problem: str) -> RunSpec:
-        text = self._text
         run_id = digest(
-            f'{{"agent_id":{text(agent)},"condition_id":{text(condition.condition_id)},"problem_id":{text(problem)},'
+            f'{{"agent_id":{quoted(agent)},"condition_id":{quoted(condition.condition_id)},"problem_id":{quoted(problem)},'
             f'"replicate":{replicate},"study_id":{self._study_id}}}'
-        )[:12]
+        )[:DIGITS]
         shared = self._shared(condition, problem) if self._study.pair_by else None
         seed = self._seed(
             condition.condition_id if shared is None else "",
@@ -201,8 +203,8 @@ class _Maker:
 
     def _seed(self, condition_id: str, replicate: int, salt: str) -> int:
         return seed_of(
-            f'{{"base_seed":{self._study.seed_policy.base_seed},"condition_id":{self._text(condition_id)},'
-            f'"per_run_offset":{self._offset},"replicate":{replicate},"salt":{self._text(salt)},'
+            f'{{"base_seed":{self._study.seed_policy.base_seed},"condition_id":{quoted(condition_id)},'
+            f'"per_run_offset":{self._offset},"replicate":{replicate},"salt":{quoted(salt)},'
             f'"strategy":{self._strategy},"study_id":{self._study_id}}}'
         )
 
@@ -210,12 +212,6 @@ class _Maker:
         """Give what runs share that share their seed."""
         values = {PROBLEM: problem, **condition.factor_assignments, **condition.block_assignments}
         return stable_json_dumps({name: values.get(name) for name in self._study.pair_by})
-
-    def _text(self, value: str) -> str:
-        found = self._texts.get(value)
-        if found is None:
-            found = self._texts[value] = stable_json_dumps(value)
-        return found
 
 
 def _conditions_of(study: StudyDefinition, given: Sequence[Condition] | None) -> tuple[list[Condition], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections import Counter
+from html import escape
 from typing import Any, Final, Self
 
 from typing_extensions import override
@@ -81,13 +82,43 @@ class Lines(Progress):
         sys.stderr.flush()
 
 
+class Cell(Progress):
+    """A bar with the counts, the rate and the time left below a notebook's cell, by what every kernel can show."""
+
+    @override
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        self._refreshed = self.started
+        show: Any = importlib.import_module("IPython.display").display
+        self._shown: Any = show(self._mimes(), raw=True, display_id=True)
+        return self
+
+    @override
+    def __exit__(self, *_: object) -> None:
+        """Show the last state."""
+        self._shown.update(self._mimes(), raw=True)
+
+    @override
+    def add(self, status: RunStatus) -> None:
+        """Count a run that has ended."""
+        super().add(status)
+        if now() - self._refreshed >= _REFRESH:
+            self._refreshed = now()
+            self._shown.update(self._mimes(), raw=True)
+
+    def _mimes(self) -> dict[str, str]:
+        said = f"{self.name}: {self.line()}"
+        bar = f'<progress value="{self.ended}" max="{self.total}"></progress>'
+        return {"text/plain": said, "text/html": f"{bar} {escape(said)}"}
+
+
 class Bar(Progress):
-    """A bar with the counts, the rate and the time left, on standard error or below a notebook's cell."""
+    """A bar with the counts, the rate and the time left, on standard error."""
 
     def __init__(self, name: str, total: int, before: int, failed: int, rich: Any) -> None:  # noqa: ANN401 - need not be there
         """Begin with what had ended before."""
         super().__init__(name, total, before, failed)
-        console: Any = importlib.import_module("rich.console").Console(file=None if in_notebook() else sys.stderr)
+        console: Any = importlib.import_module("rich.console").Console(file=sys.stderr)
         columns = (rich.TextColumn(name), rich.BarColumn(), rich.TextColumn("{task.description}"))
         self._bar: Any = rich.Progress(*columns, console=console, refresh_per_second=8)
         self._task: Any = self._bar.add_task(self.line(), total=total, completed=before)
@@ -115,15 +146,16 @@ class Bar(Progress):
 
 
 _SHOWN: Final = (RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.SKIPPED)
-_REFRESH: Final = 0.05  # seconds between two looks of the bar at the counts
+_REFRESH: Final = 0.1  # seconds between two looks of a bar at the counts
 
 
 def progress_of(name: str, total: int, before: int, failed: int, *, wanted: bool | None) -> Progress:
     """Give what shows the progress: nothing for False; for None lines only where somebody looks at them."""
-    interactive = in_notebook() or sys.stderr.isatty()
     if wanted is False:
         return Progress(name, total, before, failed)
-    if not interactive:
+    if in_notebook():
+        return Cell(name, total, before, failed)
+    if not sys.stderr.isatty():
         return Lines(name, total, before, failed)
     try:
         return Bar(name, total, before, failed, importlib.import_module("rich.progress"))

@@ -27,6 +27,9 @@ _BLOCK: Final = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.DOTALL
 _SQL: Final = dict(_BLOCK.findall((resources.files("flock.studies") / "record.sql").read_text("utf-8")))
 
 
+_STATUS: Final = {each.value: each for each in RunStatus}
+
+
 class StudyLockedError(StoreError):
     """Raised when another run of the same study writes to its directory."""
 
@@ -64,7 +67,7 @@ class Reader:
     def states(self) -> dict[str, State]:
         """Give where each run stands, by its id."""
         return {
-            run_id: State(attempt, generation, fingerprint, RunStatus(status), cost)
+            run_id: State(attempt, generation, fingerprint, _STATUS[status], cost)
             for run_id, attempt, generation, fingerprint, status, cost in self._db.execute(_SQL["states"])
         }
 
@@ -98,16 +101,22 @@ class Reader:
 
 
 class Record(Reader):
-    """Writes a record. Each call is one transaction: what it returned from survives the end of the process."""
+    """Writes a record. Each call is one transaction: what it returned from survives the end of the process.
+
+    `before` says where each run stood when the record was opened.
+    """
 
     def __init__(self, db: sqlite3.Connection, *, anew: bool) -> None:
         """Write by this connection; `anew` begins a generation, in which nothing has run yet."""
         super().__init__(db)
-        self._attempts = {run_id: state.attempt for run_id, state in self.states().items()}
+        self.before = self.states()
+        self._attempts = {run_id: state.attempt for run_id, state in self.before.items()}
         self._begun: dict[str, int] = {}  # the rows of what runs
         self._current = self.generation + (1 if anew or not self._attempts else 0)
         self._db.execute(_SQL["put"], ("generation", str(self._current)))
-        self._db.execute(_SQL["interrupt"], (_INTERRUPTED,))
+        if any(state.status is RunStatus.RUNNING for state in self.before.values()):
+            self._db.execute(_SQL["interrupt"], (_INTERRUPTED,))
+            self.before = self.states()
 
     def put(self, name: str, value: str) -> None:
         """Note something under a name."""
@@ -151,7 +160,7 @@ def _columns(result: RunResult) -> tuple[Any, ...]:
         _number(metrics, "output_tokens"),
         _number(metrics, "primary_outcome"),
         result.error_info,
-        to_json(result.to_dict()).decode(),
+        to_json(result).decode(),
     )
 
 

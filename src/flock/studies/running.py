@@ -110,7 +110,7 @@ class Running:
 
     def _done(self, record: Record) -> dict[str, State]:
         """Give the runs that need not run again; raises StudyChangedError when that is not to be decided here."""
-        states, generation = record.states(), record.generation
+        states, generation = record.before, record.generation
         ended = {RunStatus.SUCCESS} if self._options.retry_failed else {RunStatus.SUCCESS, RunStatus.FAILED}
         done: dict[str, State] = {}
         changed: list[str] = []
@@ -150,8 +150,7 @@ class Running:
                 primary=primary,
                 alone=course.alone,
             )
-            for spec in map(runs.__getitem__, plan.order)
-            if spec.run_id not in done
+            for spec in map(runs.__getitem__, plan.in_order(runs.keys() - done.keys()))
         ]
 
     def _run(self, jobs: Sequence[Job], record: Record | None, done: Mapping[str, State]) -> Generator[RunResult]:
@@ -170,7 +169,7 @@ class Running:
 
     def all(self) -> list[RunResult]:
         """Give the results of all planned runs that have one, in the order of the plan."""
-        if self._options.checkpoint:
+        if self._options.checkpoint and len(self.found) < len(self._fingerprints):
             with reading(self._plan.study.directory) as reader:
                 self._load(reader)
         return in_order(self._plan, self.found)

@@ -74,7 +74,10 @@ class RunSpec:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Give what `to_jsonable` made of one."""
-        return cls(**{each.name: data[each.name] for each in fields(cls) if each.name in data})
+        return cls(**{name: data[name] for name in _SPEC if name in data})
+
+
+_SPEC = tuple(each.name for each in fields(RunSpec))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,23 +157,26 @@ class RunResult:
 
     def to_dict(self) -> Json:
         """Give it as JSON."""
-        parts = {each.name: getattr(self, each.name) for each in fields(self)}
+        parts = {name: getattr(self, name) for name in _RESULT}
         spec = self.run_spec
         return parts | {
             "status": self.status.value,
             "observations": [each.to_dict() for each in self.observations],
-            "run_spec": None if spec is None else {each.name: getattr(spec, each.name) for each in fields(spec)},
+            "run_spec": None if spec is None else {name: getattr(spec, name) for name in _SPEC},
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Give what `to_dict` made of one."""
-        found: Json = {each.name: data[each.name] for each in fields(cls) if each.name in data}
+        found: Json = {name: data[name] for name in _RESULT if name in data}
         spec = data.get("run_spec")
         found["status"] = RunStatus(data.get("status", RunStatus.PENDING))
         found["run_spec"] = None if spec is None else RunSpec.from_dict(spec)
         found["observations"] = [Observation.from_dict(each) for each in data.get("observations", ())]
         return cls(**found)
+
+
+_RESULT = tuple(each.name for each in fields(RunResult))
 
 
 def outcome_of(result: RunResult, name: str) -> object:

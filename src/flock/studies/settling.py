@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
@@ -9,13 +10,14 @@ from decimal import Decimal
 from enum import Enum
 from math import isfinite
 from pathlib import PurePath
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from flock.studies.stable import entries, is_numpy, members, stable_json_dumps
 
+_SURROGATE: Final = "\\ud"  # how half a character begins in JSON, and a character of two halves
 _TEXTS: Final = (date, datetime, time, timedelta, Decimal, PurePath, UUID)
 
 
@@ -29,12 +31,6 @@ class Settler:
 
     def settle(self, value: object, place: str) -> Any:  # noqa: ANN401 - JSON
         """Give a value as JSON, a copy; `place` is its name in the notes."""
-        try:
-            return _copied(value)
-        except _OddError:
-            return self._settled(value, place)
-
-    def _settled(self, value: object, place: str) -> Any:  # noqa: ANN401 - JSON
         match value:
             case None | bool():
                 return value
@@ -68,7 +64,7 @@ class Settler:
 
     def _object(self, value: Any, place: str) -> Any:  # noqa: ANN401 - whatever was given, and JSON
         if isinstance(value, Mapping):
-            return {str(key): self.settle(item, f"{place}.{key}") for key, item in entries(value)}
+            return {_key(key): self.settle(item, f"{place}.{key}") for key, item in entries(value)}
         if isinstance(value, list | tuple):
             return [self.settle(item, f"{place}[{index}]") for index, item in enumerate(members(value))]
         if isinstance(value, set | frozenset):
@@ -97,37 +93,30 @@ def readable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def is_json(value: object) -> bool:
-    """Say whether a value is JSON as it is."""
+def settled(parts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give named values as JSON, copies of them, and what was replaced on the way."""
+    quick = _copied(parts)
+    if quick is not None:
+        return quick, {}
+    settler = Settler()
+    return {name: settler.settle(value, name) for name, value in parts.items()}, settler.notes()
+
+
+def _key(key: object) -> str:
+    """Give a key as JSON has it."""
+    return json.dumps(key) if key is None or isinstance(key, bool) else str(key)
+
+
+def is_json(parts: Mapping[str, Any]) -> bool:
+    """Say whether named values are JSON as they are."""
+    return _copied(parts) == parts
+
+
+def _copied(parts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Copy what is JSON, which is nearly all that agents give, by way of its text; None for anything else."""
     try:
-        _copied(value)
-    except _OddError:
-        return False
-    return True
-
-
-class _OddError(Exception):
-    """What is copied holds something that JSON lacks."""
-
-
-def _copied(value: Any) -> Any:  # noqa: ANN401 - whatever was given, and JSON
-    """Copy JSON: the quick way for what nearly every agent gives."""
-    kind = cast("type[object]", type(value))
-    if kind in _ATOMS:
-        return value
-    if kind is str:
-        if value.isascii() or readable(value) == value:
-            return value
-        raise _OddError
-    if kind is float:
-        if isfinite(value):
-            return value
-    elif kind is dict:
-        if all(type(key) is str for key in value):
-            return {key: _copied(item) for key, item in value.items()}
-    elif kind is list:
-        return [_copied(item) for item in value]
-    raise _OddError
-
-
-_ATOMS: Final = frozenset({type(None), bool, int})
+        text = json.dumps(parts, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    found: dict[str, Any] = json.loads(text)
+    return None if _SURROGATE in text else found

@@ -10,6 +10,7 @@ from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from json.encoder import encode_basestring_ascii
 from pathlib import PurePath
 from typing import Any, TypeGuard
 from uuid import UUID
@@ -19,7 +20,8 @@ from pydantic import BaseModel
 from flock.model.errors import ConfigurationError
 
 _WORDS = (PurePath, date, datetime, time, timedelta, Decimal, UUID)  # their `str` says all there is to say
-_DIGITS = 12
+DIGITS = 12  # of ids
+quoted = encode_basestring_ascii  # a text as stable JSON has it
 
 
 class ValidationError(ConfigurationError):
@@ -58,7 +60,7 @@ def stable_json_dumps(value: object) -> str:
     return json.dumps(to_jsonable(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
-def hash_identifier(prefix: str, payload: Mapping[str, Any], *, length: int = _DIGITS) -> str:
+def hash_identifier(prefix: str, payload: Mapping[str, Any], *, length: int = DIGITS) -> str:
     """Give `prefix-` and the first hexadecimal digits of the SHA-256 of a mapping's stable JSON."""
     return f"{prefix}-{digest(stable_json_dumps(payload))[:length]}"
 
