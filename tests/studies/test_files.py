@@ -108,13 +108,15 @@ BROKEN = {
     "nameless.yaml": ("title: x", "this is no study: it has no study_id"),
     "torn.json": ('{"study_id": ', "is no JSON"),
     "torn.yaml": ("a: [", "is no YAML"),
+    "latin.yaml": ("study_id: \udcfc", "is no text in UTF-8"),
+    "budget.yaml": ("study_id: x\nrun_budget: {replicas: 3}", "replicas"),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_file_that_is_no_study_is_told(tmp_path: Path, name: str) -> None:
     text, message = BROKEN[name]
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ValidationError, match=message):
         load_study(tmp_path / name)
     with pytest.raises(ValidationError, match="can't be read: No such file"):
@@ -181,6 +183,15 @@ def test_events_and_evaluations_have_these_columns(folder: Path) -> None:
     assert (folder / "evaluations.csv").read_text().splitlines()[0] == EVALUATIONS
     found = {(row["evaluator_id"], row["metric_name"], row["metric_value"]) for row in rows(folder / "evaluations.csv")}
     assert found == {("error", "error", "0.0"), ("agent", "speed", "2.5")}
+
+
+def test_truth_is_a_number_for_readers_of_numbers(tmp_path: Path) -> None:
+    Study.build(
+        "truth", agents={"a": lambda: {"answer": 1}}, problems=["one"], outcomes=["right"],
+        evaluators=lambda output: {"right": output["answer"] == 1, "half": 0.5}, output_dir=tmp_path,
+    ).run(progress=False)  # fmt: skip
+    assert [row["metric_value"] for row in rows(tmp_path / "evaluations.csv")] == ["1", "0.5"]
+    assert rows(tmp_path / "runs.csv")[0]["primary_outcome"] == "1"
 
 
 def test_the_manifest_says_what_there_is(folder: Path) -> None:

@@ -155,6 +155,15 @@ def test_s3_runs_of_another_agent_are_not_exported_before_they_run_again(tmp_pat
     assert sorted(row["status"] for row in exported(tmp_path)) == ["failed", "success"]
 
 
+def test_s3_results_of_another_agent_are_not_given_unless_told(tmp_path: Path) -> None:
+    old = made(tmp_path, first).run(progress=False)
+    with pytest.raises(StudyChangedError, match="4 runs have succeeded with another agent"):
+        made(tmp_path, second).results()
+    assert list(made(tmp_path, second).results(on_change="reuse")) == list(old)
+    assert list(made(tmp_path, second).results(on_change="rerun")) == []
+    assert list(made(tmp_path, first).results()) == list(old)
+
+
 def test_s3_more_replicates_run_only_what_is_new(tmp_path: Path, counting: Counting) -> None:
     made(tmp_path, counting.good).run(progress=False)
     results = made(tmp_path, counting.good, replicates=3).run(progress=False)

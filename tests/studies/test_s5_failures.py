@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -162,7 +163,7 @@ SLOW = [(endless, "task"), (endless, "thread"), (blocks, "task"), (blocks, "proc
 def test_s5_a_run_that_takes_too_long_fails_and_the_others_go_on(tmp_path: Path, agent: Any, isolation: Any) -> None:
     agents = {"slow": agent, "quick": quick}
     study = made(tmp_path, agent, agents=agents, problems=["one", "two"])
-    results = study.run(parallel=2, timeout=5 if isolation == "process" else 0.2, isolation=isolation, progress=False)
+    results = study.run(parallel=2, timeout=1 if isolation == "process" else 0.2, isolation=isolation, progress=False)
     said = {(each.run_spec.agent_id, each.status_reason) for each in results if each.run_spec is not None}
     assert said == {("slow", "timeout"), ("quick", None)}
     assert all("TimeoutError: it took longer than" in str(each.error_info) for each in results.failures)
@@ -185,6 +186,18 @@ def test_s5_what_an_agent_awaits_is_cancelled_when_its_time_is_over(tmp_path: Pa
     results = made(tmp_path, agent).run(parallel=3, timeout=0.1, progress=False)
     assert len(results.failures) == 6
     assert sorted(cancelled) == sorted(each.run_id for each in results)
+
+
+async def sleeps_in_a_thread() -> None:
+    await asyncio.to_thread(threading.Event().wait, 20)
+
+
+@pytest.mark.timeout(15)
+@pytest.mark.parametrize("isolation", ["task", "thread"])
+def test_s5_a_thread_that_nobody_can_stop_holds_no_study_up(tmp_path: Path, isolation: Any) -> None:
+    study = made(tmp_path, sleeps_in_a_thread, problems=["one"])
+    results = study.run(timeout=0.1, isolation=isolation, progress=False)
+    assert [each.status_reason for each in results] == ["timeout"]
 
 
 async def test_s5_cancelling_a_study_keeps_what_ended_and_says_what_ran(tmp_path: Path) -> None:
@@ -219,3 +232,22 @@ def test_s5_a_study_that_is_told_to_stop_before_it_begins_runs_nothing(tmp_path:
 def test_a_conductor_keeps_nothing_without_a_record() -> None:
     results: list[RunResult] = list(Conductor(Course(), Keeper(None, {})).results([]))
     assert results == []
+
+
+UNGUARDED = """
+import sys
+from flock.studies import Study
+def agent():
+    return "done"
+study = Study.build("script", agents={"agent": agent}, problems=["one"], output_dir=sys.argv[1])
+print(study.run(isolation="process", progress=False)[0].error_info)
+"""
+
+
+def test_s5_a_script_that_runs_whatever_imports_it_is_told_what_to_do(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    said = subprocess.run(  # noqa: S603 - our own interpreter and our own text
+        [sys.executable, str(script), str(tmp_path / "out")], capture_output=True, text=True, check=True
+    ).stdout
+    assert "ProcessDied: no process can be started: put what a script runs under `if __name__ == '__main__':`" in said

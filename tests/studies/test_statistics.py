@@ -319,7 +319,9 @@ def test_clusters_on_one_side_leave_the_other_as_it_is() -> None:
     one, two = mean(SCORES).se, robust_mean(OTHERS, PROBLEMS, 0.95)[0]
     df = (one**2 + two**2) ** 2 / (one**4 / 13 + two**4 / 6)  # Welch 1947 with the degrees of freedom of each side
     assert (found.difference.se, found.df) == pytest.approx((math.hypot(one, two), df))
-    assert found.method == "clustered Welch t"
+    mirrored = difference(OTHERS, SCORES, clusters_left=PROBLEMS)
+    assert (mirrored.difference.se, mirrored.df) == pytest.approx((found.difference.se, found.df))
+    assert (found.method, mirrored.method) == ("clustered Welch t", "clustered Welch t")
 
 
 @given(SAMPLES, SAMPLES)
@@ -461,6 +463,7 @@ def test_pass_at_k_of_many_samples_does_not_overflow() -> None:
     assert pass_at_k(100_000, 1, 50_000) == 0.5
     assert pass_at_k(10_000, 5_000, 5_000) == 1
     assert pass_at_k(10**12, 1, 1) == 1e-12
+    assert pass_at_k(10**12, 1, 10**11) == 0.1
 
 
 def test_pass_at_k_has_no_bias() -> None:
@@ -536,18 +539,23 @@ def test_rounding_errors_are_no_difference() -> None:
     assert sums != same
     found = paired_difference(sums, same)
     assert (found.difference.value, found.statistic, found.p_value, found.effect) == (0, 0, 1, 0)
+    found = difference([0.1 + 0.2] * 3, [0.3] * 3)
+    assert (found.difference.value, found.statistic, found.p_value, found.effect) == (0, 0, 1, 0)
 
 
 def test_rounding_errors_are_no_spread() -> None:
     found = paired_difference([0.4, 0.3, 1.1], [0.3, 0.2, 1.0])
     assert (found.statistic, found.p_value, found.effect) == (math.inf, 0, math.inf)
     assert found.difference.low == found.difference.high == pytest.approx(0.1)
+    found = difference([0.1 + 0.2, 0.3, 0.3], [0.1, 0.1, 0.1])
+    assert (found.statistic, found.p_value, found.effect) == (math.inf, 0, math.inf)
 
 
 def test_a_difference_that_is_small_for_its_values_is_one_all_the_same() -> None:
     found = paired_difference([1e6 + 2e-6, 1e6 + 1e-6, 1e6 + 3e-6], [1e6] * 3)
     assert found.difference.value == pytest.approx(2e-6, rel=1e-3)
     assert found.statistic == pytest.approx(2 * math.sqrt(3), rel=1e-3)
+    assert difference([1e9] * 3, [1e-7, 2e-7, 3e-7]).difference.se == pytest.approx(1e-7 / math.sqrt(3))
 
 
 def test_one_side_without_spread_leaves_the_other_its_degrees_of_freedom() -> None:

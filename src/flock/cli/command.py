@@ -1,4 +1,4 @@
-"""The command line: `flock run`, `flock check`, `flock graph` and `flock board`."""
+"""The command line: `flock run`, `flock check`, `flock graph`, `flock board` and `flock study`."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flock.app import Flock
-from flock.cli import board, inputs, progress, report, session
+from flock.cli import board, inputs, progress, report, session, study
 from flock.cli.errors import INTERRUPTED, UsageError, complaints
 from flock.cli.streams import own_stdout, show_log
 from flock.cli.target import load
@@ -51,6 +51,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(board.app)
+app.add_typer(study.app)
 
 
 def main() -> None:

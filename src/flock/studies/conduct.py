@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from math import inf
 from typing import Final
 
 from flock.model.errors import FlockError
@@ -29,6 +30,8 @@ from flock.studies.record import Record
 from flock.studies.runs import RunResult, RunSpec, RunStatus
 
 _STOPPED: Final = "Interrupted: the study was stopped while this ran"
+_QUICK: Final = 0.002  # seconds: what took no longer may as well run again
+_MOMENT: Final = 0.005  # seconds
 _FAIL_FAST: Final = "fail_fast_after_failed_run"
 
 
@@ -61,7 +64,10 @@ class Keeper:
     def advance(self, ended: Sequence[RunResult], begun: Sequence[RunSpec]) -> None:
         """Keep that runs have ended and others begin."""
         if self._record is not None and (ended or begun):
-            self._record.advance(ended, [(each, self._fingerprints[each.run_id]) for each in begun])
+            known = self._fingerprints
+            self._record.advance(
+                [(each, known[each.run_id]) for each in ended], [(each, known[each.run_id]) for each in begun]
+            )
 
 
 class Conductor:
@@ -90,25 +96,27 @@ class Conductor:
                 yield from self._side_by_side(iter(jobs), self._hiring(stack))
 
     def _one_by_one(self, jobs: Sequence[Job]) -> Generator[RunResult]:
-        begun: Job | None = None
-        started = 0.0
+        """Run jobs in this thread. What took no time to speak of is kept together with what follows within a moment."""
+        held: list[RunResult] = []
+        current, started, kept = None, 0.0, now()
+        self._keeper.advance([], [job.spec for job in jobs[:1]])
         with closing(OwnLoop()) as loop:
             try:
                 for number, job in enumerate(jobs, 1):
-                    if begun is None:
-                        self._keeper.advance([], [job.spec])
-                    begun, started = job, now()
-                    result = attempt(job, loop.wait)
+                    current, started = job, now()
+                    held.append(result := attempt(job, loop.wait))
+                    current = None
                     last = self._ends_intake(result) or number == len(jobs)
-                    begun, started = None if last else jobs[number], 0.0
-                    self._keeper.advance([result], [] if begun is None else [begun.spec])
-                    yield result
+                    if last or result.latency > _QUICK or now() - kept > _MOMENT:
+                        current, started = None if last else jobs[number], 0.0
+                        self._keeper.advance(held, [] if current is None else [current.spec])
+                        ended, held, kept = held, [], now()
+                        yield from ended
                     if self._failed:
                         yield from self._skip(jobs[number:])
                         return
             finally:
-                if begun is not None:
-                    self._keeper.advance([_stopped(begun, started)], [])
+                self._keeper.advance([*held, *([] if current is None else [_stopped(current, started)])], [])
 
     def _side_by_side(self, jobs: Iterator[Job], hire: MakeWorker) -> Generator[RunResult]:
         left: list[Job] = []
@@ -177,7 +185,8 @@ class Conductor:
         limit = self._course.timeout
         if limit is None:
             return None
-        return max(0.0, min(worker.started for worker in self._running) + limit - now())
+        first = min(worker.started for worker in self._running)
+        return limit if first == inf else max(0.0, first + limit - now())
 
     def _overdue(self) -> list[RunResult]:
         limit, ended = self._course.timeout, list[RunResult]()
@@ -197,7 +206,6 @@ class Conductor:
 
     def _skip(self, jobs: Sequence[Job]) -> Generator[RunResult]:
         results = [skipped(job.spec, _FAIL_FAST) for job in jobs]
-        self._keeper.advance([], [job.spec for job in jobs])
         self._keeper.advance(results, [])
         yield from results
 
@@ -215,6 +223,6 @@ class Conductor:
 
 def _stopped(job: Job, started: float) -> RunResult:
     """Give the result of a run that was stopped in the middle, or before it began."""
-    if not started:
+    if not 0 < started < inf:
         return skipped(job.spec, "stopped")
     return failure(job.spec, _STOPPED, started=started, reason="interrupted", family=job.packet.family)

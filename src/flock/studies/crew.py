@@ -9,6 +9,7 @@ import queue
 import signal
 import threading
 from collections.abc import Awaitable, Callable
+from math import inf
 from multiprocessing.connection import Connection
 from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
 
@@ -38,15 +39,14 @@ class Worker:
 
     def __init__(self, news: queue.SimpleQueue[Done | None], number: int) -> None:
         """Start the thread."""
-        self.job: Job | None = None
-        self.started = 0.0
+        self.started = 0.0  # when its job began
         self._news = news
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         threading.Thread(target=self._work, name=f"flock study {number}", daemon=True).start()
 
     def start(self, job: Job) -> None:
         """Run a job."""
-        self.job, self.started = job, now()
+        self.started = now()
         self._inbox.put(job)
 
     def give_up(self) -> None:
@@ -137,6 +137,12 @@ class ProcessWorker(Worker):
     _pipe: Connection | None = None
 
     @override
+    def start(self, job: Job) -> None:
+        """Run a job; its time begins when the process is there."""
+        self.started = inf if self._pipe is None else now()
+        self._inbox.put(job)
+
+    @override
     def give_up(self) -> None:
         """Kill the process."""
         super().give_up()
@@ -146,23 +152,28 @@ class ProcessWorker(Worker):
 
     @override
     def _run(self, job: Job) -> RunResult:
-        if self._pipe is None:
-            context = multiprocessing.get_context("spawn")
-            self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs,), name="flock study", daemon=True)
-            self._process.start()
-            theirs.close()
+        said = "no process can be started: put what a script runs under `if __name__ == '__main__':`;"
         try:
-            self._pipe.send(job)
-            found: RunResult = self._pipe.recv()
+            pipe = self._pipe or self._opened()
+            self.started, said = now(), "the run ended its process with"
+            pipe.send(job)
+            found: RunResult = pipe.recv()
         except (EOFError, OSError):
             self._process.join(_PATIENCE)
-            code, self._pipe = self._process.exitcode, None
-            return failure(
-                job.spec, f"ProcessDied: the run ended its process with exit code {code}", started=self.started,
-                reason="exception",
-            )  # fmt: skip
+            self._pipe = None
+            said = f"ProcessDied: {said} exit code {self._process.exitcode}"
+            return failure(job.spec, said, started=min(self.started, now()), reason="exception")
         return found
+
+    def _opened(self) -> Connection:
+        """Start a process and wait until it can run jobs."""
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), name="flock study", daemon=True)
+        self._process.start()
+        theirs.close()
+        self._pipe.recv()
+        return self._pipe
 
     @override
     def _end(self) -> None:
@@ -204,8 +215,9 @@ class OwnLoop:
             runner.get_loop().call_soon_threadsafe(task.cancel)
 
     def close(self) -> None:
-        """End the loop."""
+        """End the loop; a thread that one of its tasks waits for is left alone."""
         if self._runner is not None:
+            leave_threads(self._runner.get_loop())
             self._runner.close()
             self._runner = None
 
@@ -223,11 +235,17 @@ class SharedLoop:
     def _work(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
             runner.run(self._stop.wait())
+            leave_threads(self.loop)
 
     def close(self) -> None:
         """End it; what is left on it is cancelled."""
         self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(_PATIENCE)
+
+
+def leave_threads(loop: asyncio.AbstractEventLoop) -> None:
+    """Let a loop end at once, though a thread that it began (`asyncio.to_thread`) blocks: nobody can stop that."""
+    loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
 
 
 def _runs_here() -> bool:
@@ -256,6 +274,7 @@ def _serve(pipe: Connection) -> None:
     loop = OwnLoop()
     wait: Wait = loop.wait
     try:
+        pipe.send(None)  # it is here
         while True:
             pipe.send(attempt(pipe.recv(), wait))
     except (EOFError, OSError):

@@ -15,6 +15,7 @@ from flock.studies.factors import Block, Constraint, Factor
 from flock.studies.files import replace_text
 from flock.studies.hypotheses import AnalysisPlan, Hypothesis, OutcomeSpec, unknown_references
 from flock.studies.problems import ProblemPacket
+from flock.studies.reading import fields_in
 from flock.studies.runs import RunBudget
 from flock.studies.seeds import SeedPolicy
 from flock.studies.stable import ValidationError, is_mapping, to_jsonable
@@ -203,6 +204,8 @@ def _text(path: str | Path) -> str:
         return Path(path).read_text("utf-8")
     except OSError as error:
         raise ValidationError(f"the study {path} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValidationError(f"the study {path} is no text in UTF-8: {error}") from error
 
 
 def _mapping(path: str | Path, data: object) -> Mapping[str, Any]:
@@ -223,8 +226,8 @@ def _noun(kind: Any, value: Any) -> Any:  # noqa: ANN401 - a class that reads it
     return value if isinstance(value, kind) else kind.from_dict(value)
 
 
-def _parts(kind: Callable[..., N], value: Any) -> N:  # noqa: ANN401 - the noun, or its fields
-    if not isinstance(value, Mapping):
+def _parts(kind: type[N], value: Any) -> N:  # noqa: ANN401 - the noun, or its fields
+    if not is_mapping(value):
         noun: N = value
         return noun
-    return kind(**value)
+    return kind(**fields_in(kind, value))

@@ -138,7 +138,7 @@ def _run(study: StudyDefinition, result: RunResult, manifest: Path) -> tuple[Any
         metrics.get("input_tokens", 0),
         metrics.get("output_tokens", 0),
         result.cost,
-        metrics.get("primary_outcome"),
+        _plain(metrics.get("primary_outcome")),
         result.trace_refs[0] if result.trace_refs else "",
         str(manifest),
         result.error_info,
@@ -184,13 +184,18 @@ def _evaluations(study: StudyDefinition, result: RunResult) -> Iterable[tuple[An
         notes: object = row.get("notes_json") or {}
         yield (
             result.run_id,
-            *(row.get(name) for name in EVALUATIONS[1:-1]),
+            *(_plain(row.get(name)) for name in EVALUATIONS[1:-1]),
             notes if isinstance(notes, str) else stable_json_dumps(notes) if notes else "{}",
         )
     for each in study.outcomes:
         value = result.metrics.get(each.name)
         if each.name not in evaluated and isinstance(value, int | float):
-            yield (result.run_id, "agent", each.name, value, "unitless", "run", "{}")
+            yield (result.run_id, "agent", each.name, _plain(value), "unitless", "run", "{}")
+
+
+def _plain(value: object) -> object:
+    """Give truth as the number that readers of numbers expect."""
+    return int(value) if isinstance(value, bool) else value
 
 
 def _manifest(study: StudyDefinition, results: Sequence[RunResult]) -> dict[str, Any]:

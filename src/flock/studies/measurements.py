@@ -24,6 +24,9 @@ BEFORE: Final = ("run_id", CONDITION, PROBLEM, FAMILY, AGENT, REPLICATE, "seed",
 AFTER: Final = ("latency_s", "cost_usd", "tokens", "error_info")
 READABLE: Final = 40  # groups that a picture or a report can show
 _TOKENS: Final = ("input_tokens", "output_tokens")
+_AMOUNTS: Final = frozenset(
+    {*_TOKENS, "tokens", "latency_s", "cost_usd", "tool_call_count", "step_event_count", "unique_actor_count"}
+)
 _UNITS: Final = {"latency_s": "s", "cost_usd": "USD"}
 _SAME: Final = frozenset({*AGENT_FACTORS, *PROBLEM_FACTORS})  # factors that say again which agent or problem runs
 
@@ -105,6 +108,10 @@ class Measurements:
                     "summarized, so give the study an evaluator that makes one of it"
                 )
         return [number_of(value) if row.succeeded else None for row, value in zip(self.rows, values, strict=True)]
+
+    def is_proportion(self, name: str) -> bool:
+        """Say whether an outcome is 0 or 1 wherever it has a value, and no amount that happens to be."""
+        return name not in _AMOUNTS and {each for each in self.numbers(name) if each is not None} <= {0.0, 1.0}
 
     @cached_property
     def numeric(self) -> list[str]:

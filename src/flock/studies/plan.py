@@ -103,7 +103,7 @@ class Plan:
             "agents": len({each.agent_id for each in self.runs}),
             "replicates": max((each.replicate for each in self.runs), default=0),
         }
-        cost = "" if self.estimated_cost is None else f", about {self.estimated_cost:.2f} USD"
+        cost = "" if not self.estimated_cost else f", about {self.estimated_cost:.2f} USD"
         parts = " x ".join(f"{count} {what if count != 1 else what[:-1]}" for what, count in counts.items())
         runs = {each.run_id: each for each in self.runs}
         first = [runs[run_id] for run_id in self.order[:_SHOWN]]

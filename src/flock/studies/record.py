@@ -123,28 +123,38 @@ class Record(Reader):
         self._db.execute(_SQL["put"], (name, value))
 
     def advance(
-        self, ended: Sequence[RunResult] = (), begun: Sequence[tuple[RunSpec, str]] = (), started_at: str = ""
-    ) -> None:
-        """Keep results of runs that were begun, and that others begin, with their fingerprints."""
-        execute = self._db.execute
+        self, ended: Sequence[tuple[RunResult, str]] = (), begun: Sequence[tuple[RunSpec, str]] = ()
+    ) -> None:  # fmt: skip
+        """Keep results of runs, each with its fingerprint, and that others begin."""
+        execute, rows = self._db.execute, self._begun
         execute("BEGIN IMMEDIATE")
         try:
-            for result in ended:
-                execute(_SQL["finish"], (*_columns(result), self._begun.pop(result.run_id)))
-            for spec, fingerprint in begun:
-                self._begin(spec, fingerprint, started_at or iso_now())
+            for result, fingerprint in ended:
+                row = rows.get(result.run_id) or self._begin(_spec_of(result), fingerprint, result.started_at)
+                execute(_SQL["finish"], (*_columns(result), row))
+            new = {spec.run_id: self._begin(spec, fingerprint, iso_now()) for spec, fingerprint in begun}
         except BaseException:
             execute("ROLLBACK")
             raise
         execute("COMMIT")
+        for result, _ in ended:
+            rows.pop(result.run_id, None)
+        rows |= new
 
-    def _begin(self, spec: RunSpec, fingerprint: str, started_at: str) -> None:
+    def _begin(self, spec: RunSpec, fingerprint: str, started_at: str | None) -> int:
+        """Write that a run begins, and give the row."""
         attempt = self._attempts[spec.run_id] = self._attempts.get(spec.run_id, 0) + 1
         values = (
             spec.run_id, attempt, self._current, fingerprint, spec.condition_id, spec.problem_id, spec.agent_id,
             spec.replicate, spec.seed, started_at,
         )  # fmt: skip
-        self._begun[spec.run_id] = self._db.execute(_SQL["begin"], values).lastrowid or 0
+        return self._db.execute(_SQL["begin"], values).lastrowid or 0
+
+
+def _spec_of(result: RunResult) -> RunSpec:
+    if result.run_spec is None:
+        raise ValidationError(f"the result of {result.run_id} has no run_spec: give the one that it is of")
+    return result.run_spec
 
 
 def _columns(result: RunResult) -> tuple[Any, ...]:
@@ -214,6 +224,19 @@ def _check(found: Reader, directory: Path, study_id: str) -> None:
         raise ValidationError(
             f"{directory} has the record of study {whose!r}: give {study_id!r} an output_dir of its own"
         )
+
+
+def is_written(directory: Path) -> bool:
+    """Say whether a process writes to the record of a directory at this moment."""
+    if not (directory / _LOCK).is_file():
+        return False
+    place = f"{(directory / _LOCK).resolve().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(place, uri=True, timeout=0.0)) as lock:
+        try:
+            lock.execute("SELECT name FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            return True
+    return False
 
 
 @contextmanager

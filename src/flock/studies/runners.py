@@ -153,8 +153,7 @@ def checkpoint_run_result(run_result: RunResult, *, output_dir: str | Path) -> P
     if spec is None:
         raise ValidationError(f"the result of {run_result.run_id} has no run_spec: give the one that it is of")
     with writing(Path(output_dir), spec.study_id) as record:
-        record.advance([], [(spec, "")])
-        record.advance([run_result])
+        record.advance([(run_result, "")])
     return Path(output_dir) / FILE
 
 

@@ -110,29 +110,17 @@ class Running:
 
     def _done(self, record: Record) -> dict[str, State]:
         """Give the runs that need not run again; raises StudyChangedError when that is not to be decided here."""
-        states, generation = record.before, record.generation
         ended = {RunStatus.SUCCESS} if self._options.retry_failed else {RunStatus.SUCCESS, RunStatus.FAILED}
-        done: dict[str, State] = {}
-        changed: list[str] = []
-        for run_id, fingerprint in self._fingerprints.items():
-            state = states.get(run_id)
-            if state is None or state.generation != generation or state.status not in ended:
-                continue
-            if state.fingerprint in {fingerprint, ""} or self._options.on_change == "reuse":
-                done[run_id] = state
-            elif state.status is RunStatus.SUCCESS:
-                changed.append(run_id)
-        if changed and self._options.on_change == "raise":
-            raise StudyChangedError(self._change(changed))
-        return done
-
-    def _change(self, changed: Sequence[str]) -> str:
-        agents = dict.fromkeys(each.agent_id for each in self._plan.runs if each.run_id in set(changed))
-        return (
-            f"{len(changed)} runs have succeeded with another agent, problem, condition, evaluator or seed than now "
-            f"(agents: {', '.join(agents)}): on_change='rerun' runs them again, 'reuse' takes what they gave, and "
-            "resume=False begins anew"
-        )
+        same, other = sorted_out(self._fingerprints, record.before, record.generation)
+        done = {run_id: state for run_id, state in same.items() if state.status in ended}
+        changed = {run_id: state for run_id, state in other.items() if state.status is RunStatus.SUCCESS}
+        match self._options.on_change:
+            case "raise" if changed:
+                raise StudyChangedError(_told(self._plan, changed))
+            case "reuse":
+                return done | {run_id: state for run_id, state in other.items() if state.status in ended}
+            case _:
+                return done
 
     def _jobs(self, done: Mapping[str, State]) -> list[Job]:
         plan, course = self._plan, self._course
@@ -176,16 +164,8 @@ class Running:
 
     def _load(self, reader: Reader) -> None:
         """Read the results that are of this plan and not known yet."""
-        generation, wanted = reader.generation, self._fingerprints
-        mixed = self._options.on_change == "reuse"
-        ids = {
-            run_id
-            for run_id, state in reader.states().items()
-            if run_id in wanted
-            and run_id not in self.found
-            and state.generation == generation
-            and (mixed or state.fingerprint in {wanted[run_id], ""})
-        }
+        same, other = sorted_out(self._fingerprints, reader.states(), reader.generation)
+        ids = (same | other if self._options.on_change == "reuse" else same).keys() - self.found.keys()
         if ids:
             self.found |= {each.run_id: each for each in reader.results(ids)}
 
@@ -224,12 +204,42 @@ def in_order(plan: Plan, found: Mapping[str, RunResult]) -> list[RunResult]:
     return [found[each.run_id] for each in plan.runs if each.run_id in found]
 
 
-def stored(plan: Plan) -> dict[str, RunResult]:
-    """Give the results of planned runs that the record has, by run id; raises ValidationError without a record."""
+def stored(plan: Plan, on_change: OnChange = "raise") -> dict[str, RunResult]:
+    """Give the results of planned runs that the record has, by run id.
+
+    Raises ValidationError without a record and for a plan with errors, StudyChangedError when `on_change` says so.
+    """
+    plan.raise_for_errors()
+    Options(on_change=on_change)
     with reading(plan.study.directory) as reader:
-        planned = {each.run_id for each in plan.runs}
-        ids = {name for name, state in reader.states().items() if state.generation == reader.generation} & planned
-        return {each.run_id: each for each in reader.results(ids)}
+        current, changed = sorted_out(plan.fingerprints(), reader.states(), reader.generation)
+        if on_change == "reuse":
+            current |= changed
+        elif changed and on_change == "raise":
+            raise StudyChangedError(_told(plan, changed))
+        return {each.run_id: each for each in reader.results(current)}
+
+
+def sorted_out(
+    fingerprints: Mapping[str, str], states: Mapping[str, State], generation: int
+) -> tuple[dict[str, State], dict[str, State]]:
+    """Give the planned runs that have begun in a generation: those of the same fingerprint, and those of another."""
+    same: dict[str, State] = {}
+    other: dict[str, State] = {}
+    for run_id, fingerprint in fingerprints.items():
+        state = states.get(run_id)
+        if state is not None and state.generation == generation:
+            (same if state.fingerprint in {fingerprint, ""} else other)[run_id] = state
+    return same, other
+
+
+def _told(plan: Plan, changed: Mapping[str, State]) -> str:
+    agents = dict.fromkeys(each.agent_id for each in plan.runs if each.run_id in changed)
+    return (
+        f"{len(changed)} runs have succeeded with another agent, problem, condition, evaluator or seed than now "
+        f"(agents: {', '.join(agents)}): on_change='rerun' runs them again, 'reuse' takes what they gave, and "
+        "resume=False begins anew"
+    )
 
 
 def with_cost(plan: Plan) -> Plan:

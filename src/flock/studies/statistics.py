@@ -213,8 +213,6 @@ def _mean_of(sample: Sample, groups: NDArray[np.intp] | None, *, scale: float) -
 
 
 def _welch_df(left: _Mean, right: _Mean, se: float) -> float:
-    if math.isnan(se):
-        return math.nan
     if se == 0:
         return left.df + right.df
     return 1 / ((left.se / se) ** 4 / left.df + (right.se / se) ** 4 / right.df)

@@ -147,10 +147,14 @@ class Study(StudyDefinition):
             async for result in results:
                 yield result
 
-    def results(self) -> StudyResults:
-        """Give what the record has of the planned runs; raises ValidationError without a record."""
+    def results(self, *, on_change: OnChange = "raise") -> StudyResults:
+        """Give what the record has of the planned runs.
+
+        For results of agents or problems that are others now it raises StudyChangedError; "reuse" takes them as they
+        are, "rerun" leaves them out. Raises ValidationError without a record and for a plan with errors.
+        """
         plan = plan_study(self)
-        return StudyResults(plan, in_order(plan, stored(plan)))
+        return StudyResults(plan, in_order(plan, stored(plan, on_change)))
 
 
 def load_study(path: str | Path) -> Study:
