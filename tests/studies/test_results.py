@@ -120,12 +120,24 @@ def test_the_frame_has_a_row_per_run_with_all_that_it_was_measured_by(tmp_path: 
 
 
 def test_the_columns_of_a_frame_have_the_types_of_what_they_hold(tmp_path: Path) -> None:
-    frame = ran(tmp_path, SCORES, factors={"n": [1, 2], "x": [0.5], "b": [True, False]}).df()
-    kinds = {name: str(frame[name].dtype) for name in ("n", "x", "b", "seed", "replicate", "score", "tool_call_count")}
+    frame = ran(tmp_path, SCORES, factors={"m": [1, 2], "x": [0.5], "b": [True, False]}).df()
+    kinds = {name: str(frame[name].dtype) for name in ("m", "x", "b", "seed", "replicate", "score", "tool_call_count")}
     assert kinds == {
-        "n": "int64", "x": "float64", "b": "bool", "seed": "int64", "replicate": "int64", "score": "float64",
+        "m": "int64", "x": "float64", "b": "bool", "seed": "int64", "replicate": "int64", "score": "float64",
         "tool_call_count": "float64",
     }  # fmt: skip
+
+
+def test_a_factor_that_is_called_as_a_column_of_a_summary_hides_neither(tmp_path: Path) -> None:
+    results = ran(tmp_path, {"a": {"p1": [0, 1], "p2": [1, 1]}}, factors={"n": [10, 20], "k": ["x"]})
+    summary = results.summary(by=["n", "k"])
+    assert [(row["factor_n"], row["factor_k"], row["n"]) for row in summary.to_dict("records")] == [
+        (10, "x", 4),
+        (20, "x", 4),
+    ]
+    passes = results.pass_at_k(2, by="n")
+    assert [(row["factor_n"], row["k"]) for row in passes.to_dict("records")] == [(10, 2), (20, 2)]
+    assert r"factor\_n" in results.report()
 
 
 def test_what_is_called_as_another_column_gets_a_prefix(tmp_path: Path) -> None:

@@ -6,11 +6,16 @@ from pathlib import Path
 
 
 def replace_text(path: Path, text: str) -> Path:
-    """Write a file so that whoever reads it finds all of the old text or all of the new one, after a crash too."""
+    """Write a text in UTF-8 as `replace_bytes` does."""
+    return replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, data: bytes) -> Path:
+    """Write a file so that whoever reads it finds all of the old content or all of the new one, after a crash too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(path)
     try:
-        part.write_text(text, "utf-8", newline="")
+        part.write_bytes(data)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -21,6 +21,8 @@ FAMILY: Final = "problem_family"
 CONDITION: Final = "condition_id"
 REPLICATE: Final = "replicate"
 BEFORE: Final = ("run_id", CONDITION, PROBLEM, FAMILY, AGENT, REPLICATE, "seed", "status")  # the columns of each run
+SUMMARY: Final = ("outcome", "n", "failed", "mean", "low", "high", "se", "method")
+PASS_AT_K: Final = ("outcome", "k", "problems", "left_out", "pass_at_k", "low", "high", "se", "method")
 AFTER: Final = ("latency_s", "cost_usd", "tokens", "error_info")
 READABLE: Final = 40  # groups that a picture or a report can show
 _TOKENS: Final = ("input_tokens", "output_tokens")
@@ -179,8 +181,10 @@ class Measurements:
         """Give the names to group by: agents and the factors that vary unless given; ValidationError for others."""
         if names is None:
             return [AGENT, *self.varied]
-        found = [names] if isinstance(names, str) else list(dict.fromkeys(names))
+        given = [names] if isinstance(names, str) else list(dict.fromkeys(names))
         known = [AGENT, PROBLEM, FAMILY, CONDITION, REPLICATE, *self.factors.values(), *self.blocks.values()]
+        columns = self.blocks | self.factors
+        found = [name if name in known else columns.get(name, name) for name in given]
         for name in found:
             if name not in known:
                 raise ValidationError(f"runs can't be grouped by {name!r}; known names: {', '.join(known)}")
@@ -238,7 +242,7 @@ def _columns(conditions: Iterable[Condition]) -> tuple[dict[str, str], dict[str,
     for condition in conditions:
         factors |= dict.fromkeys(condition.factor_assignments, "")
         blocks |= dict.fromkeys(condition.block_assignments, "")
-    taken = {*BEFORE, *AFTER}
+    taken = {*BEFORE, *AFTER, *SUMMARY, *PASS_AT_K}
     found = {name: f"factor_{name}" if name in taken else name for name in factors if name not in {AGENT, PROBLEM}}
     taken |= {*found.values()}
     return found, {name: f"block_{name}" if name in taken else name for name in blocks}

@@ -8,9 +8,10 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, overload
 
 from pydantic_core import from_json, to_json
+from typing_extensions import override
 
 from flock.model.errors import StoreError
 from flock.studies.moments import iso_now
@@ -57,6 +58,35 @@ class Attempt(NamedTuple):
     error_info: str | None
 
 
+class Results(Sequence[RunResult]):
+    """Results, of which those that are texts are read when somebody looks at them."""
+
+    def __init__(self, several: Iterable[RunResult | str]) -> None:
+        """Hold results, and the texts of others."""
+        self._several = list(several)
+
+    @override
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self._several)
+
+    @overload
+    def __getitem__(self, index: int) -> RunResult: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[RunResult]: ...
+
+    @override
+    def __getitem__(self, index: int | slice) -> RunResult | Sequence[RunResult]:
+        """Give one by position, or several."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        found = self._several[index]
+        if isinstance(found, str):
+            found = self._several[index] = RunResult.from_dict(from_json(found))
+        return found
+
+
 class Reader:
     """Reads a record, also while a study writes to it."""
 
@@ -71,18 +101,14 @@ class Reader:
             for run_id, attempt, generation, fingerprint, status, cost in self._db.execute(_SQL["states"])
         }
 
-    def results(self, wanted: Iterable[str] | None = None) -> Iterator[RunResult]:
-        """Give the results of the last attempts, of these runs or of all, in no order."""
-        ids = None if wanted is None else set(wanted)
-        for run_id, result, status, reason, started_at, error_info in self._db.execute(_SQL["results"]):
-            if ids is not None and run_id not in ids:
-                continue
-            if result is not None:
-                yield RunResult.from_dict(from_json(result))
-            else:
-                yield RunResult(
-                    run_id, RunStatus(status), error_info=error_info, started_at=started_at, status_reason=reason
-                )
+    def results(self) -> dict[str, RunResult | str]:
+        """Give the results of the last attempts by run id: as the texts that they are kept as, for `Results`."""
+        return {
+            run_id: RunResult(run_id, _STATUS[status], error_info=error, started_at=started, status_reason=reason)
+            if result is None
+            else result
+            for run_id, result, status, reason, started, error in self._db.execute(_SQL["results"])
+        }
 
     def attempts(self) -> Iterator[Attempt]:
         """Give every attempt, by run."""

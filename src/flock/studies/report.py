@@ -145,7 +145,7 @@ def _claim(claim: Hypothesis) -> str:
 def _how(measured: Measurements, found: Findings) -> list[Block]:
     compared = [row for each in found.compared for row in each.rows]
     statistics = statistics_paragraph(
-        [row["method"] for row in [*found.summary, *compared]],
+        [row["method"] for row in [*found.summary, *compared, *found.passes]],
         [row["effect_name"] for row in compared],
         passes=bool(found.passes),
         correction=found.correction if compared else None,

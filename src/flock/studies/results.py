@@ -12,8 +12,8 @@ from typing import Any, Final, Literal, overload
 
 from typing_extensions import override
 
-from flock.studies.files import part_of, replace_text
-from flock.studies.measurements import Measurements
+from flock.studies.files import replace_bytes, replace_text
+from flock.studies.measurements import PASS_AT_K, SUMMARY, Measurements
 from flock.studies.plan import Plan
 from flock.studies.running import export
 from flock.studies.runs import RunResult, RunStatus
@@ -33,28 +33,33 @@ class StudyResults(Sequence[RunResult]):
     def __init__(self, plan: Plan, runs: Sequence[RunResult]) -> None:
         """Hold results of a plan."""
         self.plan = plan
-        self.runs = list(runs)
+        self._runs = runs
 
     @override
     def __len__(self) -> int:
         """Count them."""
-        return len(self.runs)
+        return len(self._runs)
 
     @overload
     def __getitem__(self, index: int) -> RunResult: ...
 
     @overload
-    def __getitem__(self, index: slice) -> list[RunResult]: ...
+    def __getitem__(self, index: slice) -> Sequence[RunResult]: ...
 
     @override
-    def __getitem__(self, index: int | slice) -> RunResult | list[RunResult]:
+    def __getitem__(self, index: int | slice) -> RunResult | Sequence[RunResult]:
         """Give one by position, or several."""
-        return self.runs[index]
+        return self._runs[index]
 
     @override
     def __iter__(self) -> Iterator[RunResult]:
         """Give each."""
-        return iter(self.runs)
+        return iter(self._runs)
+
+    @property
+    def runs(self) -> list[RunResult]:
+        """The results as a list."""
+        return list(self._runs)
 
     @property
     def failures(self) -> list[RunResult]:
@@ -85,7 +90,7 @@ class StudyResults(Sequence[RunResult]):
         tables, measured = _loaded("flock.studies.tables"), self._measured()
         names = measured.by(by)
         rows = tables.summary_rows(measured, names, measured.outcomes(outcomes), confidence)
-        return tables.frame_of(rows, [*names, *tables.SUMMARY])
+        return tables.frame_of(rows, [*names, *SUMMARY])
 
     def compare(
         self,
@@ -120,7 +125,7 @@ class StudyResults(Sequence[RunResult]):
         tables, measured = _loaded("flock.studies.tables"), self._measured()
         names = measured.by(by)
         rows = tables.pass_at_k_rows(measured, k, measured.primary(outcome), names, confidence)
-        return tables.frame_of(rows, [*names, *tables.PASS_AT_K])
+        return tables.frame_of(rows, [*names, *PASS_AT_K])
 
     # ---- pictures and reports
 
@@ -140,7 +145,7 @@ class StudyResults(Sequence[RunResult]):
         plots = _loaded("flock.studies.plots")
         figure = plots.figure_of(self._measured(), outcome, by, kind=kind, confidence=confidence)
         if path is not None:
-            _replace(Path(path), plots.image_of(figure, Path(path).suffix.lower().lstrip(".")))
+            replace_bytes(Path(path), plots.image_of(figure, Path(path).suffix.lower().lstrip(".")))
         return figure
 
     def report(self, path: str | Path | None = None) -> str:
@@ -188,7 +193,7 @@ class StudyResults(Sequence[RunResult]):
             lines = [json.dumps(each.to_dict(), ensure_ascii=False, allow_nan=False) for each in self.runs]
             found["runs.jsonl"] = replace_text(target / "runs.jsonl", "".join(f"{line}\n" for line in lines))
         if parquet is not None:
-            found["runs.parquet"] = _replace(target / "runs.parquet", parquet)
+            found["runs.parquet"] = replace_bytes(target / "runs.parquet", parquet)
         return found
 
     def _parquet(self) -> bytes:
@@ -223,15 +228,3 @@ def _loaded(module: str, extra: str = "studies") -> Any:  # noqa: ANN401 - a mod
         return importlib.import_module(module)
     except ImportError as error:
         raise ValidationError(f"this needs {error.name or extra}: pip install 'flock-board[{extra}]'") from error
-
-
-def _replace(path: Path, data: bytes) -> Path:
-    """Write a file so that whoever reads it finds all of the old bytes or all of the new ones."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = part_of(path)
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path

@@ -15,7 +15,7 @@ from flock.studies.definition import StudyDefinition
 from flock.studies.factors import Condition
 from flock.studies.plan import plan_study
 from flock.studies.problems import resolve_problem
-from flock.studies.record import FILE, reading, writing
+from flock.studies.record import FILE, Results, reading, writing
 from flock.studies.running import Options, Running
 from flock.studies.runs import RunResult, RunSpec
 from flock.studies.stable import ValidationError
@@ -65,7 +65,7 @@ def run_study(
     with closing(running.results()) as results:
         for _ in results:
             pass
-    return running.all()
+    return list(running.all())
 
 
 def resume_study(
@@ -162,7 +162,7 @@ def load_checkpointed_run_results(output_dir: str | Path) -> dict[str, RunResult
     if not (Path(output_dir) / FILE).is_file():
         return {}
     with reading(Path(output_dir)) as reader:
-        return {each.run_id: each for each in reader.results()}
+        return {each.run_id: each for each in Results(reader.results().values())}
 
 
 def _condition(spec: RunSpec, conditions: Mapping[str, Condition]) -> Condition:

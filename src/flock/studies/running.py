@@ -17,7 +17,7 @@ from flock.studies.crew import ISOLATIONS, Isolation
 from flock.studies.exports import export_canonical_artifacts
 from flock.studies.plan import Plan
 from flock.studies.progress import progress_of
-from flock.studies.record import Reader, Record, State, reading, writing
+from flock.studies.record import Reader, Record, Results, State, reading, writing
 from flock.studies.runs import RunResult, RunStatus
 from flock.studies.stable import ValidationError, digest
 
@@ -78,7 +78,7 @@ class Running:
     def __init__(self, plan: Plan, options: Options, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Look whether it can run; raises ValidationError, before anything does. `loop` awaits what agents await."""
         plan.raise_for_errors()
-        self.found: dict[str, RunResult] = {}
+        self.found: dict[str, RunResult | str] = {}
         self._plan, self._options = plan, options
         self._course = options.course(plan)
         self._fingerprints = plan.fingerprints()
@@ -155,7 +155,7 @@ class Running:
                 progress.add(result.status)
                 yield result
 
-    def all(self) -> list[RunResult]:
+    def all(self) -> Results:
         """Give the results of all planned runs that have one, in the order of the plan."""
         if self._options.checkpoint and len(self.found) < len(self._fingerprints):
             with reading(self._plan.study.directory) as reader:
@@ -167,7 +167,7 @@ class Running:
         same, other = sorted_out(self._fingerprints, reader.states(), reader.generation)
         ids = (same | other if self._options.on_change == "reuse" else same).keys() - self.found.keys()
         if ids:
-            self.found |= {each.run_id: each for each in reader.results(ids)}
+            self.found |= {run_id: each for run_id, each in reader.results().items() if run_id in ids}
 
     def _export(self, record: Record | None, *, changed: bool) -> None:
         """Write the files, unless they are of just this state."""
@@ -187,7 +187,7 @@ class Running:
 
 
 def export(
-    plan: Plan, found: Mapping[str, RunResult], *, include_sqlite: bool = False, folder: Path | None = None
+    plan: Plan, found: Mapping[str, RunResult | str], *, include_sqlite: bool = False, folder: Path | None = None
 ) -> dict[str, Path]:
     """Write the files of what is planned and has a result."""
     return export_canonical_artifacts(
@@ -199,13 +199,13 @@ def export(
     )
 
 
-def in_order(plan: Plan, found: Mapping[str, RunResult]) -> list[RunResult]:
+def in_order(plan: Plan, found: Mapping[str, RunResult | str]) -> Results:
     """Give the results of planned runs in the order of the plan."""
-    return [found[each.run_id] for each in plan.runs if each.run_id in found]
+    return Results(found[each.run_id] for each in plan.runs if each.run_id in found)
 
 
-def stored(plan: Plan, on_change: OnChange = "raise") -> dict[str, RunResult]:
-    """Give the results of planned runs that the record has, by run id.
+def stored(plan: Plan, on_change: OnChange = "raise") -> Results:
+    """Give the results of planned runs that the record has, in the order of the plan.
 
     Raises ValidationError without a record and for a plan with errors, StudyChangedError when `on_change` says so.
     """
@@ -217,7 +217,8 @@ def stored(plan: Plan, on_change: OnChange = "raise") -> dict[str, RunResult]:
             current |= changed
         elif changed and on_change == "raise":
             raise StudyChangedError(_told(plan, changed))
-        return {each.run_id: each for each in reader.results(current)}
+        found = reader.results()
+        return in_order(plan, {run_id: found[run_id] for run_id in current})
 
 
 def sorted_out(

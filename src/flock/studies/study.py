@@ -18,7 +18,7 @@ from flock.studies.hypotheses import OutcomeSpec
 from flock.studies.plan import Plan, plan_study
 from flock.studies.problems import ProblemPacket, packet_of
 from flock.studies.results import StudyResults
-from flock.studies.running import OnChange, Options, Running, in_order, stored, with_cost
+from flock.studies.running import OnChange, Options, Running, stored, with_cost
 from flock.studies.runs import RunBudget, RunResult
 from flock.studies.seeds import SeedPolicy
 from flock.studies.stable import ValidationError, is_mapping, stable_json_dumps, to_jsonable
@@ -154,7 +154,7 @@ class Study(StudyDefinition):
         are, "rerun" leaves them out. Raises ValidationError without a record and for a plan with errors.
         """
         plan = plan_study(self)
-        return StudyResults(plan, in_order(plan, stored(plan, on_change)))
+        return StudyResults(plan, stored(plan, on_change))
 
 
 def load_study(path: str | Path) -> Study:

@@ -14,8 +14,6 @@ from flock.studies.runs import RunStatus
 from flock.studies.stable import ValidationError, stable_json_dumps
 from flock.studies.statistics import Estimate, mean, mean_pass_at_k, proportion
 
-SUMMARY: Final = ("outcome", "n", "failed", "mean", "low", "high", "se", "method")
-PASS_AT_K: Final = ("outcome", "k", "problems", "left_out", "pass_at_k", "low", "high", "se", "method")
 CLUSTERED: Final = "by problem"  # what a method's name ends in whose clusters are problems
 
 
