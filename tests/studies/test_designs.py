@@ -19,16 +19,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flock.studies.designs import (
+from flock.studies.design.designs import (
     DesignKind,
     DesignSpec,
     build_design,
     design_balance_report,
     materialize_conditions,
 )
-from flock.studies.factors import Block, Condition, Constraint, ConstraintSeverity, Factor, Level
-from flock.studies.generators import generator_for
-from flock.studies.layouts import balanced_sequences
+from flock.studies.design.factors import Block, Condition, Constraint, ConstraintSeverity, Factor, Level
+from flock.studies.design.generators import generator_for
+from flock.studies.design.layouts import balanced_sequences
 from flock.studies.seeds import SeedPolicy
 from flock.studies.stable import ValidationError, hash_identifier, to_jsonable
 
@@ -37,7 +37,7 @@ MODEL = Factor("model", "", levels=(Level("a", "a"), Level("b", "b")))
 DAY = Block("day", ("mon", "tue", "wed"))
 PROGRAM = """
 import json, sys
-from flock.studies.designs import build_design, DesignSpec
+from flock.studies.design.designs import build_design, DesignSpec
 sys.path.insert(0, sys.argv[1])
 import test_designs as t
 specs = json.loads(sys.argv[2])
@@ -602,7 +602,7 @@ def test_designs_are_the_same_in_every_process(hash_seed: str) -> None:
 def test_designs_load_no_numbers_library_before_one_is_asked_for() -> None:
     program = (
         "import sys\nfrom flock.studies import designs\n"
-        "assert not {'numpy', 'scipy', 'pyDOE3', 'flock.studies.matrices'} & set(sys.modules)"
+        "assert not {'numpy', 'scipy', 'pyDOE3', 'flock.studies.design.matrices'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=50)  # noqa: S603
 
@@ -611,7 +611,7 @@ def test_what_is_missing_for_a_design_is_said(monkeypatch: pytest.MonkeyPatch) -
     real = importlib.import_module
 
     def without(name: str, package: str | None = None) -> Any:
-        if name == "flock.studies.matrices":
+        if name == "flock.studies.design.matrices":
             raise ImportError("No module named 'scipy'")
         return real(name, package)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flock.studies.expressions import evaluate, names_in
+from flock.studies.design.expressions import evaluate, names_in
 from flock.studies.stable import ValidationError
 
 NAMES: dict[str, Any] = {

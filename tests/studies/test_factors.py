@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flock import ConfigurationError
-from flock.studies.factors import (
+from flock.studies.design.factors import (
     Block,
     Condition,
     Constraint,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flock.studies.hypotheses import (
+from flock.studies.design.hypotheses import (
     AnalysisPlan,
     Contrast,
     Hypothesis,

@@ -25,8 +25,8 @@ from scipy import stats
 from typing_extensions import override
 
 from flock.studies import Factor, Level, RunResult, RunStatus, Study, StudyResults, ValidationError
-from flock.studies.documents import Bullets, Paragraph, Table, html, markdown
-from flock.studies.rounding import chance, said, with_interval
+from flock.studies.analysis.documents import Bullets, Paragraph, Table, html, markdown
+from flock.studies.analysis.rounding import chance, said, with_interval
 
 MODELS: Any = importlib.import_module("statsmodels.api")
 PROPORTIONS: Any = importlib.import_module("statsmodels.stats.proportion")
@@ -741,7 +741,7 @@ def test_a_notebook_shows_the_summary(tmp_path: Path) -> None:
 
 def test_a_notebook_shows_the_counts_where_there_is_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = ran(tmp_path, {"a": {"p1": [0.5, None]}})
-    monkeypatch.setitem(sys.modules, "flock.studies.tables", None)
+    monkeypatch.setitem(sys.modules, "flock.studies.analysis.tables", None)
     text = shown(results)
     assert "1 failed, 1 success of 2 planned" in text
     assert "<table" not in text
@@ -750,8 +750,8 @@ def test_a_notebook_shows_the_counts_where_there_is_no_table(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("module", "ask", "extra"),
     [
-        ("flock.studies.tables", lambda each: each.df(), "studies"),
-        ("flock.studies.plots", lambda each: each.plot(), "studies"),
+        ("flock.studies.analysis.tables", lambda each: each.df(), "studies"),
+        ("flock.studies.analysis.plots", lambda each: each.plot(), "studies"),
         ("pyarrow.parquet", lambda each: each.export("parquet"), "parquet"),
     ],
 )

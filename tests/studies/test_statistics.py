@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from flock import ConfigurationError
-from flock.studies.effects import cliffs_delta, cohens_d, cohens_dz, cohens_h, correction, hedges_g
-from flock.studies.stable import ValidationError
-from flock.studies.statistics import (
+from flock.studies.analysis.effects import cliffs_delta, cohens_d, cohens_dz, cohens_h, correction, hedges_g
+from flock.studies.analysis.statistics import (
     Adjustment,
     Comparison,
     Estimate,
@@ -30,6 +29,7 @@ from flock.studies.statistics import (
     pass_at_k,
     proportion,
 )
+from flock.studies.stable import ValidationError
 
 MODELS: Any = importlib.import_module("statsmodels.api")
 PROPORTIONS: Any = importlib.import_module("statsmodels.stats.proportion")

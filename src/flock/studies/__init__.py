@@ -5,10 +5,9 @@ from flock.studies.attempt import evaluate_problem
 from flock.studies.boards import Problem
 from flock.studies.conduct import StudyStoppedError
 from flock.studies.definition import validate_study
-from flock.studies.designs import DesignKind, DesignSpec, build_design, materialize_conditions
-from flock.studies.exports import export_canonical_artifacts
-from flock.studies.factors import Block, Condition, Constraint, ConstraintSeverity, Factor, FactorKind, Level
-from flock.studies.hypotheses import (
+from flock.studies.design.designs import DesignKind, DesignSpec, build_design, materialize_conditions
+from flock.studies.design.factors import Block, Condition, Constraint, ConstraintSeverity, Factor, FactorKind, Level
+from flock.studies.design.hypotheses import (
     AnalysisPlan,
     Contrast,
     Hypothesis,
@@ -18,6 +17,7 @@ from flock.studies.hypotheses import (
     Moderator,
     OutcomeSpec,
 )
+from flock.studies.exports import export_canonical_artifacts
 from flock.studies.metrics import compose_metrics
 from flock.studies.plan import DryRunReport, Plan, dry_run_validate
 from flock.studies.problems import ProblemPacket, resolve_problem

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from flock.app import Flock
 from flock.studies.boards import solve
 from flock.studies.calling import Offer, call_agent, check_callable, name_of
-from flock.studies.factors import Condition
+from flock.studies.design.factors import Condition
 from flock.studies.moments import iso_now
 from flock.studies.problems import ProblemPacket
 from flock.studies.runs import AgentExecution, Observation, ObservationLevel, RunSpec

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from flock.studies.agents import AUTO, Wait, run_agent
 from flock.studies.calling import Offer, call_evaluator
-from flock.studies.factors import Condition
+from flock.studies.design.factors import Condition
 from flock.studies.metrics import compose_metrics, number
 from flock.studies.moments import iso, now
 from flock.studies.problems import EVALUATOR, SCORE, ProblemPacket, answer_in, evaluation_rows

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from typing_extensions import override
 
-from flock.studies.factors import Condition
+from flock.studies.design.factors import Condition
 from flock.studies.problems import ProblemPacket
 from flock.studies.runs import RunSpec
 from flock.studies.stable import ValidationError

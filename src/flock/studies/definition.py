@@ -9,13 +9,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from flock.studies.designs import DesignSpec
-from flock.studies.expressions import names_in
-from flock.studies.factors import Block, Constraint, Factor
+from flock.studies.design.designs import DesignSpec
+from flock.studies.design.expressions import names_in
+from flock.studies.design.factors import Block, Constraint, Factor
+from flock.studies.design.hypotheses import AnalysisPlan, Hypothesis, OutcomeSpec, unknown_references
+from flock.studies.design.reading import fields_in
 from flock.studies.files import replace_text
-from flock.studies.hypotheses import AnalysisPlan, Hypothesis, OutcomeSpec, unknown_references
 from flock.studies.problems import ProblemPacket
-from flock.studies.reading import fields_in
 from flock.studies.runs import RunBudget
 from flock.studies.seeds import SeedPolicy
 from flock.studies.stable import ValidationError, is_mapping, to_jsonable

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from flock.studies.agents import AUTO
 from flock.studies.definition import SCHEMA_VERSION, StudyDefinition, yaml_text
-from flock.studies.factors import Condition
+from flock.studies.design.factors import Condition
 from flock.studies.files import part_of, replace_text
 from flock.studies.moments import iso_now
 from flock.studies.runs import Observation, RunResult, RunStatus

@@ -19,8 +19,8 @@ from flock.studies.definition import (
     StudyDefinition,
     validate_study,
 )
-from flock.studies.designs import build_design
-from flock.studies.factors import Condition
+from flock.studies.design.designs import build_design
+from flock.studies.design.factors import Condition
 from flock.studies.fingerprints import fingerprint
 from flock.studies.problems import ProblemPacket, resolve_problem
 from flock.studies.runs import RunSpec

@@ -12,8 +12,8 @@ from typing import Any, Final, Literal, overload
 
 from typing_extensions import override
 
+from flock.studies.analysis.measurements import PASS_AT_K, SUMMARY, Measurements
 from flock.studies.files import replace_bytes, replace_text
-from flock.studies.measurements import PASS_AT_K, SUMMARY, Measurements
 from flock.studies.plan import Plan
 from flock.studies.running import export
 from flock.studies.runs import RunResult, RunStatus
@@ -74,7 +74,7 @@ class StudyResults(Sequence[RunResult]):
         Numbers are floats, nan where a run has none. Levels that are lists or mappings are their JSON. A factor or
         metric that is called as another column is `factor_<name>` or `metric_<name>`, a block `block_<name>`.
         """
-        return _loaded("flock.studies.tables").runs_frame(self._measured())
+        return _loaded("flock.studies.analysis.tables").runs_frame(self._measured())
 
     def summary(
         self,
@@ -87,7 +87,7 @@ class StudyResults(Sequence[RunResult]):
         `by` takes names of columns, and is agents and the factors that vary unless given. An outcome that is 0 or 1 in
         all runs has Wilson's interval, others Student's t. Raises ValidationError for unknown names and no numbers.
         """
-        tables, measured = _loaded("flock.studies.tables"), self._measured()
+        tables, measured = _loaded("flock.studies.analysis.tables"), self._measured()
         names = measured.by(by)
         rows = tables.summary_rows(measured, names, measured.outcomes(outcomes), confidence)
         return tables.frame_of(rows, [*names, *SUMMARY])
@@ -108,11 +108,11 @@ class StudyResults(Sequence[RunResult]):
         problems the runs are compared unpaired. `missing` counts runs of both sides without a value, `unpaired` those
         with one but no partner. Raises ValidationError for unknown names and outcomes that are no numbers.
         """
-        comparisons = _loaded("flock.studies.comparisons")
+        comparisons = _loaded("flock.studies.analysis.comparisons")
         rows = comparisons.comparison_rows(
             self._measured(), outcome, baseline=baseline, by=by, correction=correction, confidence=confidence
         )
-        return _loaded("flock.studies.tables").frame_of(rows, comparisons.COLUMNS)
+        return _loaded("flock.studies.analysis.tables").frame_of(rows, comparisons.COLUMNS)
 
     def pass_at_k(
         self, k: int, outcome: str | None = None, by: str | Sequence[str] | None = None, confidence: float = 0.95
@@ -122,7 +122,7 @@ class StudyResults(Sequence[RunResult]):
         Problems with fewer than k values are left out and counted. Raises ValidationError when none has as many, and
         for an outcome that is not 0 or 1.
         """
-        tables, measured = _loaded("flock.studies.tables"), self._measured()
+        tables, measured = _loaded("flock.studies.analysis.tables"), self._measured()
         names = measured.by(by)
         rows = tables.pass_at_k_rows(measured, k, measured.primary(outcome), names, confidence)
         return tables.frame_of(rows, [*names, *PASS_AT_K])
@@ -142,7 +142,7 @@ class StudyResults(Sequence[RunResult]):
         "intervals" has the runs and the mean of each group, "paired" a line per problem, "scatter" the runs over a
         numeric factor in `by`, or else over what they cost. Raises ValidationError.
         """
-        plots = _loaded("flock.studies.plots")
+        plots = _loaded("flock.studies.analysis.plots")
         figure = plots.figure_of(self._measured(), outcome, by, kind=kind, confidence=confidence)
         if path is not None:
             replace_bytes(Path(path), plots.image_of(figure, Path(path).suffix.lower().lstrip(".")))
@@ -157,7 +157,7 @@ class StudyResults(Sequence[RunResult]):
         suffix = ".md" if target is None else target.suffix.lower()
         if suffix not in {".html", ".md"}:
             raise ValidationError(f"a report is a .html or .md file, not {path}")
-        report = _loaded("flock.studies.report")
+        report = _loaded("flock.studies.analysis.report")
         if target is None:
             return str(report.markdown_of(self._measured())[0])
         if suffix == ".html":
@@ -198,7 +198,7 @@ class StudyResults(Sequence[RunResult]):
 
     def _parquet(self) -> bytes:
         _loaded("pyarrow.parquet", extra="parquet")
-        data: bytes = _loaded("flock.studies.tables").parquet_of(self.df())
+        data: bytes = _loaded("flock.studies.analysis.tables").parquet_of(self.df())
         return data
 
     def _measured(self) -> Measurements:

@@ -12,7 +12,7 @@ from flock.studies.attempt import Job
 from flock.studies.conduct import Conductor, Course, Keeper
 from flock.studies.crew import Isolation
 from flock.studies.definition import StudyDefinition
-from flock.studies.factors import Condition
+from flock.studies.design.factors import Condition
 from flock.studies.plan import plan_study
 from flock.studies.problems import resolve_problem
 from flock.studies.record import FILE, Results, reading, writing

@@ -12,9 +12,9 @@ from typing import Any, Self, TypedDict, Unpack
 from flock.studies.calling import name_of
 from flock.studies.crew import Isolation
 from flock.studies.definition import StudyDefinition
-from flock.studies.designs import DesignKind, DesignSpec
-from flock.studies.factors import Block, Constraint, Factor
-from flock.studies.hypotheses import OutcomeSpec
+from flock.studies.design.designs import DesignKind, DesignSpec
+from flock.studies.design.factors import Block, Constraint, Factor
+from flock.studies.design.hypotheses import OutcomeSpec
 from flock.studies.plan import Plan, plan_study
 from flock.studies.problems import ProblemPacket, packet_of
 from flock.studies.results import StudyResults

@@ -7,11 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from flock.studies.factors import value_key
-from flock.studies.measurements import AGENT, CONDITION, Measurements, cell
+from flock.studies.analysis.measurements import AGENT, CONDITION, Measurements, cell
+from flock.studies.analysis.statistics import Adjustment, Comparison, adjust, difference, paired_difference
+from flock.studies.analysis.tables import CLUSTERED, is_clustered
+from flock.studies.design.factors import value_key
 from flock.studies.stable import ValidationError
-from flock.studies.statistics import Adjustment, Comparison, adjust, difference, paired_difference
-from flock.studies.tables import CLUSTERED, is_clustered
 
 COLUMNS: Final = (
     "what", "baseline", "n", "mean", "baseline_mean", "difference", "low", "high", "p_value", "p_adjusted", "effect",

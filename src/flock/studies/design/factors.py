@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self, TypeGuard, cast
 
-from flock.studies.expressions import evaluate, names_in
-from flock.studies.reading import fields_in, filled, mapping_of, word_of
+from flock.studies.design.expressions import evaluate, names_in
+from flock.studies.design.reading import fields_in, filled, mapping_of, word_of
 from flock.studies.stable import ValidationError, is_numpy, stable_json_dumps, to_jsonable, unstable
 
 _LEVEL = frozenset({"name", "value"})  # what a mapping that stands for a level has at least

@@ -14,9 +14,9 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from flock.studies.measurements import AGENT, Group, Measurements, cell, number_of
+from flock.studies.analysis.measurements import AGENT, Group, Measurements, cell, number_of
+from flock.studies.analysis.tables import summary_rows
 from flock.studies.stable import ValidationError
-from flock.studies.tables import summary_rows
 
 Kind = Literal["intervals", "paired", "scatter"]
 FORMATS: Final = ("png", "svg", "pdf")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
-from flock.studies.reading import fields_in, filled, is_number, mapping_of, names_of, word_of
+from flock.studies.design.reading import fields_in, filled, is_number, mapping_of, names_of, word_of
 from flock.studies.stable import ValidationError
 
 _ALWAYS = frozenset({"agent", "problem"})  # what every study varies

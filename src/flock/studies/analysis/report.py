@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, get_args
 
-from flock.studies.comparisons import comparison_rows
-from flock.studies.documents import Block, Bullets, Figure, Heading, Paragraph, Table, html, markdown
-from flock.studies.hypotheses import Hypothesis
-from flock.studies.measurements import AGENT, Measurements, number_of
-from flock.studies.methods import design_paragraph, runs_paragraph, statistics_paragraph, versions_paragraph
-from flock.studies.plots import figure_of, svg_of
-from flock.studies.rounding import chance, count, said, with_interval
-from flock.studies.statistics import Adjustment
-from flock.studies.tables import counts_of, pass_at_k_rows, summary_rows
+from flock.studies.analysis.comparisons import comparison_rows
+from flock.studies.analysis.documents import Block, Bullets, Figure, Heading, Paragraph, Table, html, markdown
+from flock.studies.analysis.measurements import AGENT, Measurements, number_of
+from flock.studies.analysis.methods import design_paragraph, runs_paragraph, statistics_paragraph, versions_paragraph
+from flock.studies.analysis.plots import figure_of, svg_of
+from flock.studies.analysis.rounding import chance, count, said, with_interval
+from flock.studies.analysis.statistics import Adjustment
+from flock.studies.analysis.tables import counts_of, pass_at_k_rows, summary_rows
+from flock.studies.design.hypotheses import Hypothesis
 
 _CORRECTION: Final[Adjustment] = "holm"
 _ROWS: Final = 100  # of a table; the files have all

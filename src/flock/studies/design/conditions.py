@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from flock.studies.factors import Condition, Constraint, ConstraintSeverity, Factor, value_key
-from flock.studies.layouts import Row
+from flock.studies.design.factors import Condition, Constraint, ConstraintSeverity, Factor, value_key
+from flock.studies.design.layouts import Row
 from flock.studies.stable import hash_identifier, stable_json_dumps
 
 

@@ -7,10 +7,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
-from flock.studies.factors import Factor, value_key
-from flock.studies.generators import generator_for
-from flock.studies.layouts import Assignment
-from flock.studies.reading import is_number, mapping_of
+from flock.studies.design.factors import Factor, value_key
+from flock.studies.design.generators import generator_for
+from flock.studies.design.layouts import Assignment
+from flock.studies.design.reading import is_number, mapping_of
 from flock.studies.stable import ValidationError
 
 _DIGITS = 12  # significant ones, so that ids don't hang on how the last bit was rounded
@@ -20,7 +20,7 @@ _Bounds = Mapping[str, tuple[float, float]]
 
 
 class _Matrices(Protocol):
-    """What `flock.studies.matrices` gives."""
+    """What `flock.studies.design.matrices` gives."""
 
     def latin_hypercube(self, samples: int, dimensions: int, *, seed: int, strength: int) -> list[list[float]]: ...
 
@@ -148,7 +148,7 @@ def _rounded(value: float) -> float:
 
 def _matrices() -> _Matrices:
     try:
-        return cast("_Matrices", importlib.import_module("flock.studies.matrices"))
+        return cast("_Matrices", importlib.import_module("flock.studies.design.matrices"))
     except ImportError as error:
         raise ValidationError(
             "this design needs numpy, scipy and pyDOE3: pip install 'flock-board[studies]'"

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import pandas as pd
 
-from flock.studies.measurements import AFTER, BEFORE, Measurements, Row, number_of
+from flock.studies.analysis.measurements import AFTER, BEFORE, Measurements, Row, number_of
+from flock.studies.analysis.statistics import Estimate, mean, mean_pass_at_k, proportion
 from flock.studies.runs import RunStatus
 from flock.studies.stable import ValidationError, stable_json_dumps
-from flock.studies.statistics import Estimate, mean, mean_pass_at_k, proportion
 
 CLUSTERED: Final = "by problem"  # what a method's name ends in whose clusters are problems
 

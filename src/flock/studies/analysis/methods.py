@@ -10,10 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from flock.studies.measurements import AGENT, FAMILY, PROBLEM, Measurements
-from flock.studies.rounding import count
+from flock.studies.analysis.measurements import AGENT, FAMILY, PROBLEM, Measurements
+from flock.studies.analysis.rounding import count
+from flock.studies.analysis.statistics import Adjustment
 from flock.studies.runs import RunStatus
-from flock.studies.statistics import Adjustment
 
 _PACKAGES: Final = ("flock-board", "pydantic", "numpy", "scipy", "pandas", "matplotlib")
 _SHOWN: Final = 12  # levels of a factor, or names, that a sentence lists

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from flock.studies.definition import AGENT_FACTORS, PROBLEM_FACTORS
-from flock.studies.factors import Condition, value_key
+from flock.studies.design.factors import Condition, value_key
 from flock.studies.metrics import PRIMARY
 from flock.studies.plan import Plan
 from flock.studies.runs import RunResult, RunSpec, RunStatus, outcome_of

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from flock.studies.effects import (
+from flock.studies.analysis.effects import (
     Sample,
     center_of,
     cohens_dz,

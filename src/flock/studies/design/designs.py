@@ -9,11 +9,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from flock.studies.cells import Table, read_table, rows_of
-from flock.studies.conditions import conditions_of
-from flock.studies.expressions import MAPPINGS, names_in
-from flock.studies.factors import Block, Condition, Constraint, Factor, value_key
-from flock.studies.layouts import (
+from flock.studies.design.cells import Table, read_table, rows_of
+from flock.studies.design.conditions import conditions_of
+from flock.studies.design.expressions import MAPPINGS, names_in
+from flock.studies.design.factors import Block, Condition, Constraint, Factor, value_key
+from flock.studies.design.layouts import (
     Assignment,
     Row,
     chance_of,
@@ -25,9 +25,9 @@ from flock.studies.layouts import (
     repeated,
     shuffled,
 )
-from flock.studies.reading import fields_in, filled, mapping_of, whole, word_of
+from flock.studies.design.reading import fields_in, filled, mapping_of, whole, word_of
+from flock.studies.design.treatments import centre, fraction, hypercube
 from flock.studies.stable import ValidationError
-from flock.studies.treatments import centre, fraction, hypercube
 
 _SIDES = ("row_factor", "column_factor", "treatment_factor")
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from flock.studies.factors import Block, Factor, stable_value, value_key
-from flock.studies.layouts import Assignment, Row
-from flock.studies.reading import mapping_of
+from flock.studies.design.factors import Block, Factor, stable_value, value_key
+from flock.studies.design.layouts import Assignment, Row
+from flock.studies.design.reading import mapping_of
 from flock.studies.stable import ValidationError, to_jsonable
 
 _NUMBER = re.compile(r"[+-]?(\d+|(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?)")

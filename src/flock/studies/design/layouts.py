@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from flock.studies.factors import Block, Factor
+from flock.studies.design.factors import Block, Factor
 from flock.studies.stable import stable_json_dumps
 
 Assignment = dict[str, Any]

@@ -1,0 +1,1 @@
+"""What came out: statistics, tables, comparisons, pictures and reports."""
