@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import partial
 from importlib import import_module
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from pydantic import BaseModel
 
 from flock.app import Flock
+from flock.engines.function import is_async
 from flock.studies.boards import solve
 from flock.studies.calling import Offer, call_agent, check_callable, name_of
 from flock.studies.design.factors import Condition
@@ -19,10 +21,10 @@ from flock.studies.problems import ProblemPacket
 from flock.studies.runs import AgentExecution, Observation, ObservationLevel, RunSpec
 from flock.studies.settling import readable
 from flock.studies.stable import DIGITS, ValidationError, digest, is_mapping, quoted
+from flock.studies.ways import Blocking, Way, awaited
 from flock.sync import run_sync
+from flock.sync.driving import at_once
 
-T = TypeVar("T")
-Wait = Callable[[Awaitable[Any]], Any]  # how an awaitable comes to its end, from a thread that may block
 _ENVELOPE: Final = frozenset({"output", "outputs", "metrics", "events", "metadata", "trace_refs"})
 AUTO: Final = {"auto_generated": True}
 _DEPTH: Final = 4  # of what makes an agent that makes an agent
@@ -63,16 +65,19 @@ def _checked(agent: Any, ref: object) -> Any:  # noqa: ANN401 - any object
     return agent
 
 
-def run_agent(agent: Any, offer: Offer, wait: Wait) -> AgentExecution:  # noqa: ANN401 - any object
+async def run_agent(agent: Any, offer: Offer, way: Way) -> AgentExecution:  # noqa: ANN401 - any object
     """Run an agent, or what it makes when that is an agent in turn, and give its answer in one form."""
     value = agent
     for _ in range(_DEPTH):
         body = _body(value)
         if body is None:
             return execution_of(value, offer, name_of(agent))
-        value = wait(solve(value, offer)) if isinstance(value, Flock) else call_agent(body, offer)
+        if isinstance(value, Flock):
+            value = await way.wait(solve(value, offer))
+        else:
+            value = call_agent(body, offer) if is_async(body) else await way.call(partial(call_agent, body, offer))
         if inspect.isawaitable(value):
-            value = wait(value)
+            value = await way.wait(value)
     raise ValidationError(f"agent {name_of(agent)} gives functions that give functions: it never answers")
 
 
@@ -100,14 +105,14 @@ def execute_agent(
 ) -> AgentExecution:
     """Run one agent once and give its answer in one form; raises what the agent raised."""
     agent = resolve_agent(agent_spec_ref, agent_bindings)
-    return run_agent(agent, Offer(run_spec, condition, problem_packet), _wait)
+    offer = Offer(run_spec, condition, problem_packet)
+    return at_once(run_agent(agent, offer, Blocking(lambda work: run_sync(lambda: awaited(work)))))
 
 
-def _wait(work: Awaitable[T]) -> T:
-    async def end() -> T:
-        return await work
-
-    return run_sync(end)
+def awaits(agent: Any) -> bool:  # noqa: ANN401 - any object
+    """Say whether an agent is a coroutine function, or has one."""
+    body = _body(agent)
+    return body is not None and is_async(body)
 
 
 # ---- answers

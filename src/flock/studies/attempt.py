@@ -6,17 +6,20 @@ import inspect
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
-from flock.studies.agents import AUTO, Wait, run_agent
+from flock.engines.function import is_async
+from flock.studies.agents import AUTO, run_agent
 from flock.studies.calling import Offer, call_evaluator
 from flock.studies.design.factors import Condition
 from flock.studies.metrics import compose_metrics, number
 from flock.studies.moments import iso, now
 from flock.studies.problems import EVALUATOR, SCORE, ProblemPacket, answer_in, evaluation_rows
 from flock.studies.runs import AgentExecution, Observation, RunResult, RunSpec, RunStatus
-from flock.studies.seeds import global_state, reproducible_seed, same_state
+from flock.studies.seeds import Watch, reproducible_seed
 from flock.studies.settling import is_json, readable, settled
+from flock.studies.ways import Way, awaited
 from flock.sync import run_sync
 
 _TOLD: Final = ("model_name", "model_provider", "agent_kind", "pattern_name", "request_id", "trace_dir", "trace_path")
@@ -25,7 +28,7 @@ TOUCHED: Final = "global_random"  # in a run's provenance: why its result may no
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A run with the objects that it needs. `alone` says that no other runs beside it in this process."""
+    """A run with the objects that it needs."""
 
     spec: RunSpec
     condition: Condition
@@ -33,22 +36,24 @@ class Job:
     agent: Any
     evaluators: Mapping[str, Callable[..., Any]]
     primary: str | None = None
-    alone: bool = False
 
 
-def attempt(job: Job, wait: Wait) -> RunResult:
-    """Run a job to its end; what its agent or an evaluator raises makes it a failed run: "Type: message"."""
+async def attempt(job: Job, way: Way, watch: Watch | None) -> RunResult:
+    """Run a job to its end; what its agent or an evaluator raises makes it a failed run: "Type: message".
+
+    Without a `watch` it is alone in its process, and global chance is seeded for it.
+    """
     started = now()
-    before = None if job.alone else global_state()
+    seen = 0 if watch is None else watch.count
     try:
-        with reproducible_seed(job.spec.seed) if job.alone else nullcontext():
+        with reproducible_seed(job.spec.seed) if watch is None else nullcontext():
             offer = Offer(job.spec, job.condition, job.packet)
-            execution = run_agent(job.agent, offer, wait)
-            rows = _evaluated(job, offer, execution, wait)
+            execution = await run_agent(job.agent, offer, way)
+            rows = await _evaluated(job, offer, execution, way)
         result = _result(job, execution, rows, started, now())
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the guard of agents and evaluators: the run's outcome
         result = failure(job.spec, error_text(error), started=started, reason="exception", family=job.packet.family)
-    if before is not None and not same_state(before, global_state()):
+    if watch is not None and watch.look() != seen:
         result.provenance_info[TOUCHED] = "drawn from beside other runs: use rng, or isolation='process'"
     return result
 
@@ -93,7 +98,7 @@ def told(spec: RunSpec, more: Mapping[str, Any]) -> RunSpec:
     return RunSpec(*parts, spec.agent_spec_ref, spec.problem_spec_ref, metadata)
 
 
-def _evaluated(job: Job, offer: Offer, execution: AgentExecution, wait: Wait) -> list[dict[str, Any]]:
+async def _evaluated(job: Job, offer: Offer, execution: AgentExecution, way: Way) -> list[dict[str, Any]]:
     """Measure an answer by the study's evaluators and the problem's own."""
     offer.output = execution.output
     several = {name: (each, name) for name, each in job.evaluators.items()}
@@ -102,9 +107,10 @@ def _evaluated(job: Job, offer: Offer, execution: AgentExecution, wait: Wait) ->
         several = {EVALUATOR: (job.packet.evaluator, own), **several}
     rows: list[dict[str, Any]] = []
     for name, (evaluator, metric) in several.items():
-        found = call_evaluator(evaluator, offer, answer_in(execution.output))
+        call = partial(call_evaluator, evaluator, offer, answer_in(execution.output))
+        found = call() if is_async(evaluator) else await way.call(call)
         if inspect.isawaitable(found):
-            found = wait(found)
+            found = await way.wait(found)
         rows += evaluation_rows(found, name, metric)
     return [{"run_id": job.spec.run_id, **row} for row in rows]
 
@@ -117,10 +123,7 @@ def evaluate_problem(packet: ProblemPacket, run_output: Mapping[str, Any]) -> li
     offer = Offer(spec, Condition("none", {}, {}), packet, dict(run_output))
     found = call_evaluator(packet.evaluator, offer, answer_in(run_output))
 
-    async def awaited() -> object:
-        return await found
-
-    return evaluation_rows(run_sync(awaited) if inspect.isawaitable(found) else found)
+    return evaluation_rows(run_sync(lambda: awaited(found)) if inspect.isawaitable(found) else found)
 
 
 def _result(

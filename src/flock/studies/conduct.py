@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from math import inf
 from typing import Final
 
 from flock.model.errors import FlockError
+from flock.studies.agents import awaits
 from flock.studies.attempt import Job, attempt, failure, skipped
 from flock.studies.crew import (
-    Done,
+    Hire,
     Isolation,
-    LoopWorker,
-    MakeWorker,
-    OwnLoop,
+    News,
     ProcessWorker,
     SharedLoop,
+    SharingWorker,
+    Shift,
+    TaskWorker,
     ThreadWorker,
     Worker,
 )
 from flock.studies.moments import now
 from flock.studies.record import Record
 from flock.studies.runs import RunResult, RunSpec, RunStatus
+from flock.studies.ways import Blocking, OwnLoop
+from flock.sync import ThreadPool
+from flock.sync.driving import at_once
 
 _STOPPED: Final = "Interrupted: the study was stopped while this ran"
 _QUICK: Final = 0.002  # seconds: what took no longer may as well run again
@@ -76,10 +81,9 @@ class Conductor:
     def __init__(self, course: Course, keeper: Keeper, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Await on the given loop, which another thread runs, or on one of its own."""
         self._course, self._keeper, self._loop = course, keeper, loop
-        self._news: queue.SimpleQueue[Done | None] = queue.SimpleQueue()
-        self._running: dict[Worker, Job] = {}
-        self._idle: list[Worker] = []
-        self._count = 0
+        self._news: queue.SimpleQueue[News | None] = queue.SimpleQueue()
+        self._running: dict[str, tuple[Worker, Job]] = {}
+        self._workers = 0
         self._failed = False
 
     def stop(self) -> None:
@@ -93,7 +97,7 @@ class Conductor:
             yield from self._one_by_one(jobs)
         else:
             with ExitStack() as stack:
-                yield from self._side_by_side(iter(jobs), self._hiring(stack))
+                yield from self._side_by_side(jobs, stack)
 
     def _one_by_one(self, jobs: Sequence[Job]) -> Generator[RunResult]:
         """Run jobs in this thread. What took no time to speak of is kept together with what follows within a moment."""
@@ -101,10 +105,11 @@ class Conductor:
         current, started, kept = None, 0.0, now()
         self._keeper.advance([], [job.spec for job in jobs[:1]])
         with closing(OwnLoop()) as loop:
+            way = Blocking(loop.wait)
             try:
                 for number, job in enumerate(jobs, 1):
                     current, started = job, now()
-                    held.append(result := attempt(job, loop.wait))
+                    held.append(result := copy_context().run(at_once, attempt(job, way, None)))
                     current = None
                     last = self._ends_intake(result) or number == len(jobs)
                     if last or result.latency > _QUICK or now() - kept > _MOMENT:
@@ -118,84 +123,87 @@ class Conductor:
             finally:
                 self._keeper.advance([*held, *([] if current is None else [_stopped(current, started)])], [])
 
-    def _side_by_side(self, jobs: Iterator[Job], hire: MakeWorker) -> Generator[RunResult]:
-        left: list[Job] = []
+    def _side_by_side(self, jobs: Sequence[Job], stack: ExitStack) -> Generator[RunResult]:
+        shift = Shift(jobs, self._news, fail_fast=self._course.fail_fast)
+        if self._course.alone:
+            shift.watch = None
+        hire = self._hiring(shift, jobs, stack)
         try:
-            self._start(self._next(jobs, self._course.parallel), [], hire)
-            while self._running:
-                ended = self._wait_for_news()
-                more = self._next(jobs, self._course.parallel - len(self._running))
-                self._start(more, ended, hire)
+            for _ in range(min(self._course.parallel, len(jobs))):
+                self._hire(hire)
+            while self._workers:
+                begun, ended = self._hear(hire)
+                self._keeper.advance(ended, begun)
                 yield from ended
-            if self._failed:
-                left = list(jobs)
         finally:
+            shift.closed = True
             self._give_up()
-        yield from self._skip(left)
+        if self._failed:
+            yield from self._skip(shift.left())
 
-    def _hiring(self, stack: ExitStack) -> MakeWorker:
+    def _hiring(self, shift: Shift, jobs: Sequence[Job], stack: ExitStack) -> Hire:
         match self._course.isolation:
             case "process":
-                return ProcessWorker
+                return partial(ProcessWorker, shift)
             case "thread":
-                return ThreadWorker
+                return partial(ThreadWorker, shift)
             case "task":
                 loop = self._loop or stack.enter_context(closing(SharedLoop())).loop
-                return partial(LoopWorker, loop=loop)
+                if self._loop is None and not any(
+                    awaits(each) for each in {id(job.agent): job.agent for job in jobs}.values()
+                ):
+                    return partial(SharingWorker, shift, loop)
+                return partial(TaskWorker, shift, loop, stack.enter_context(closing(ThreadPool("flock study"))))
 
-    def _next(self, jobs: Iterator[Job], most: int) -> list[Job]:
-        return [] if self._failed else list(islice(jobs, most))
+    def _hire(self, hire: Hire) -> None:
+        self._workers += 1
+        hire()
 
-    def _start(self, jobs: Sequence[Job], ended: Sequence[RunResult], hire: MakeWorker) -> None:
-        self._keeper.advance(ended, [job.spec for job in jobs])
-        for job in jobs:
-            if self._idle:
-                worker = self._idle.pop()
-            else:
-                self._count += 1
-                worker = hire(self._news, self._count)
-            self._running[worker] = job
-            worker.start(job)
-
-    def _wait_for_news(self) -> list[RunResult]:
-        """Wait until a run ends or its time is over; gives all that have."""
-        ended = self._overdue()
-        while not ended:
-            try:
-                news = self._news.get(timeout=self._patience())
-            except queue.Empty:
-                ended = self._overdue()
-                continue
-            ended = self._take(news)
-            while not self._news.empty():
-                ended += self._take(self._news.get())
+    def _hear(self, hire: Hire) -> tuple[list[RunSpec], list[RunResult]]:
+        """Wait for news, or until the time of a run is over; gives what runs now and what has ended."""
+        begun: dict[str, RunSpec] = {}
+        ended: list[RunResult] = []
+        with suppress(queue.Empty):
+            self._take(self._news.get(timeout=self._patience()), begun, ended)
+            while True:
+                self._take(self._news.get_nowait(), begun, ended)
+        ended += self._overdue(hire)
         for result in ended:
+            begun.pop(result.run_id, None)
             self._ends_intake(result)
-        return ended
+        return list(begun.values()), ended
 
-    def _take(self, news: Done | None) -> list[RunResult]:
+    def _take(self, news: News | None, begun: dict[str, RunSpec], ended: list[RunResult]) -> None:
         if news is None:
             raise StudyStoppedError("the study was stopped")
-        if self._running.pop(news.worker, None) is None:  # it was given up before
-            return []
-        self._idle.append(news.worker)
-        return [news.result]
+        worker, job, result = news
+        if worker.given_up:
+            return
+        if job is None:
+            self._workers -= 1
+        elif result is None:
+            self._running[job.spec.run_id] = worker, job
+            begun[job.spec.run_id] = job.spec
+        else:
+            del self._running[job.spec.run_id]
+            ended.append(result)
 
     def _patience(self) -> float | None:
         limit = self._course.timeout
-        if limit is None:
+        if limit is None or not self._running:
             return None
-        first = min(worker.started for worker in self._running)
+        first = min(worker.started for worker, _ in self._running.values())
         return limit if first == inf else max(0.0, first + limit - now())
 
-    def _overdue(self) -> list[RunResult]:
-        limit, ended = self._course.timeout, list[RunResult]()
+    def _overdue(self, hire: Hire) -> list[RunResult]:
+        limit, ended, moment = self._course.timeout, list[RunResult](), now()
         if limit is None:
             return ended
-        moment = now()
-        for worker in [each for each in self._running if each.started + limit <= moment]:
-            job = self._running.pop(worker)
+        for worker, job in [each for each in self._running.values() if each[0].started + limit <= moment]:
+            del self._running[job.spec.run_id]
             worker.give_up()
+            self._workers -= 1
+            self._hire(hire)
             said = f"TimeoutError: it took longer than {limit:g} s"
             ended.append(failure(job.spec, said, started=worker.started, reason="timeout", family=job.packet.family))
         return ended
@@ -210,15 +218,11 @@ class Conductor:
         yield from results
 
     def _give_up(self) -> None:
-        """Stop what runs, keep that it did, and let everybody go."""
-        for worker in self._running:
+        """Stop what runs, and keep that it did."""
+        for worker, _ in self._running.values():
             worker.give_up()
-        stopped = [_stopped(job, worker.started) for worker, job in self._running.items()]
+        self._keeper.advance([_stopped(job, worker.started) for worker, job in self._running.values()], [])
         self._running.clear()
-        self._keeper.advance(stopped, [])
-        for worker in self._idle:
-            worker.leave()
-        self._idle.clear()
 
 
 def _stopped(job: Job, started: float) -> RunResult:

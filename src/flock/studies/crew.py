@@ -1,25 +1,28 @@
-"""Workers: threads that run one job at a time, by themselves, on a shared loop, or in a process of their own."""
+"""Workers: tasks, threads or processes that take one job after the other and tell what comes of each."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import multiprocessing
 import queue
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from math import inf
 from multiprocessing.connection import Connection
 from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
 
 from typing_extensions import override
 
-from flock.studies.agents import Wait
 from flock.studies.attempt import Job, attempt, error_text, failure
 from flock.studies.moments import now
-from flock.studies.runs import RunResult
-from flock.sync import run_sync
+from flock.studies.runs import RunResult, RunStatus
+from flock.studies.seeds import Watch
+from flock.studies.ways import Blocking, OnLoop, OwnLoop, Way, leave_threads
+from flock.sync import ThreadPool
+from flock.sync.driving import at_once
 
 T = TypeVar("T")
 Isolation = Literal["task", "thread", "process"]
@@ -27,74 +30,137 @@ ISOLATIONS: Final = ("task", "thread", "process")
 _PATIENCE: Final = 5.0  # seconds that a loop's last tasks and a process have to end
 
 
-class Done(NamedTuple):
-    """A worker's news: what came of its job."""
+class News(NamedTuple):
+    """What a worker tells: that a job begins (no result), what came of it, or that the worker leaves (no job)."""
 
     worker: Worker
-    result: RunResult
+    job: Job | None
+    result: RunResult | None = None
+
+
+class Shift:
+    """What workers share: the jobs that are left to take, and where they tell their news."""
+
+    def __init__(self, jobs: Iterable[Job], news: queue.SimpleQueue[News | None], *, fail_fast: bool) -> None:
+        """Offer these jobs, in their order; with `fail_fast` none after the first failure."""
+        self.watch: Watch | None = Watch()  # None when no two runs are in one process
+        self.closed = False
+        self._jobs, self._news, self._fail_fast = iter(jobs), news, fail_fast
+        self._lock = threading.Lock()
+
+    def take(self, worker: Worker) -> Job | None:
+        """Give the next job and tell that it begins; None when the worker may leave."""
+        with self._lock:
+            job = None if self.closed or worker.given_up else next(self._jobs, None)
+        worker.started = worker.begins()
+        self._news.put(News(worker, job))
+        return job
+
+    def tell(self, worker: Worker, job: Job, result: RunResult) -> None:
+        """Tell what came of a job."""
+        if self._fail_fast and result.status is RunStatus.FAILED:
+            self.closed = True
+        self._news.put(News(worker, job, result))
+
+    def left(self) -> list[Job]:
+        """Give the jobs that nobody took."""
+        with self._lock:
+            return list(self._jobs)
 
 
 class Worker:
-    """A thread that runs jobs and tells `news` what came of each. It is a daemon: no job keeps the process alive."""
+    """Takes jobs until there are none, or until it is given up. `started` is when its job began (UTC seconds)."""
 
-    def __init__(self, news: queue.SimpleQueue[Done | None], number: int) -> None:
-        """Start the thread."""
-        self.started = 0.0  # when its job began
-        self._news = news
-        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name=f"flock study {number}", daemon=True).start()
+    started = 0.0
+    given_up = False
 
-    def start(self, job: Job) -> None:
-        """Run a job."""
-        self.started = now()
-        self._inbox.put(job)
+    def begins(self) -> float:
+        """Say when a job begins that is taken now."""
+        return now()
 
     def give_up(self) -> None:
         """Stop the job where that can be done; what comes of it is nobody's business any more."""
-        self._inbox.put(None)
+        self.given_up = True
 
-    def leave(self) -> None:
-        """End when there is no job."""
-        self._inbox.put(None)
+
+class TaskWorker(Worker):
+    """A task on an event loop; each run has a task and a context of its own, and what blocks a thread."""
+
+    def __init__(self, shift: Shift, loop: asyncio.AbstractEventLoop, threads: ThreadPool) -> None:
+        """Start the task."""
+        self._shift, self._way = shift, OnLoop(threads)
+        self._future = asyncio.run_coroutine_threadsafe(self._work(), loop)
+
+    @override
+    def give_up(self) -> None:
+        """Cancel the task, and with it its run."""
+        super().give_up()
+        self._future.cancel()
+
+    async def _work(self) -> None:
+        while (job := self._shift.take(self)) is not None:
+            run = asyncio.create_task(self._run(job), name=job.spec.run_id)
+            await asyncio.wait({run})
+            self._shift.tell(self, job, _cancelled(job, self.started) if run.cancelled() else run.result())
+
+    async def _run(self, job: Job) -> RunResult:
+        try:
+            return await attempt(job, self._way, self._shift.watch)
+        except KeyboardInterrupt as error:  # of the agent: it would end a loop that others use, too
+            return failure(job.spec, error_text(error), started=self.started, reason="exception")
+
+
+def _cancelled(job: Job, started: float) -> RunResult:
+    return failure(job.spec, "CancelledError: ", started=started, reason="exception", family=job.packet.family)
+
+
+class ThreadedWorker(Worker):
+    """A thread, a daemon: no job keeps the process alive. Each run has a context of its own."""
+
+    def __init__(self, shift: Shift) -> None:
+        """Start the thread."""
+        self.shift = shift
+        threading.Thread(target=self._work, name="flock study", daemon=True).start()
 
     def _work(self) -> None:
         try:
-            while (job := self._inbox.get()) is not None:
+            while (job := self.shift.take(self)) is not None:
                 try:
-                    result = self._run(job)
+                    result = contextvars.copy_context().run(self.run, job)
                 except BaseException as error:  # noqa: BLE001 - whatever ends a thread must not end the study
                     result = failure(job.spec, error_text(error), started=self.started, reason="exception")
-                self._news.put(Done(self, result))
-                del job, result
+                self.shift.tell(self, job, result)
         finally:
-            self._end()
+            self.end()
 
-    def _run(self, job: Job) -> RunResult:
+    def run(self, job: Job) -> RunResult:
+        """Run a job to its end."""
         raise NotImplementedError
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Let go of what the worker has."""
 
 
-class LoopWorker(Worker):
-    """Runs what blocks in its thread, and awaits on a loop that all of them share."""
+class SharingWorker(ThreadedWorker):
+    """A thread whose runs await on a loop that all of them share."""
 
-    def __init__(self, news: queue.SimpleQueue[Done | None], number: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, shift: Shift, loop: asyncio.AbstractEventLoop) -> None:
         """Start the thread."""
-        self._loop = loop
+        self._loop, self._way = loop, Blocking(self._wait)
         self._waiting: concurrent.futures.Future[Any] | None = None
-        super().__init__(news, number)
+        super().__init__(shift)
 
     @override
     def give_up(self) -> None:
         """Cancel what is awaited."""
+        super().give_up()
         if self._waiting is not None:
             self._waiting.cancel()
-        super().give_up()
 
     @override
-    def _run(self, job: Job) -> RunResult:
-        return attempt(job, self._wait)
+    def run(self, job: Job) -> RunResult:
+        """Run a job to its end."""
+        return at_once(attempt(job, self._way, self.shift.watch))
 
     def _wait(self, work: Awaitable[T]) -> T:
         self._waiting = asyncio.run_coroutine_threadsafe(_contained(work), self._loop)
@@ -107,40 +173,50 @@ class LoopWorker(Worker):
         return cast("T", result)
 
 
-class ThreadWorker(Worker):
-    """Has an event loop of its own in its thread."""
+async def _contained(work: Awaitable[T]) -> tuple[T | None, BaseException | None]:
+    """Await, and give what would end a loop that others use, too."""
+    try:
+        return await work, None
+    except (SystemExit, KeyboardInterrupt) as error:
+        return None, error
 
-    def __init__(self, news: queue.SimpleQueue[Done | None], number: int) -> None:
+
+class ThreadWorker(ThreadedWorker):
+    """A thread with an event loop of its own."""
+
+    def __init__(self, shift: Shift) -> None:
         """Start the thread."""
-        self._runner = OwnLoop()
-        super().__init__(news, number)
+        self._loop = OwnLoop()
+        self._way: Way = Blocking(self._loop.wait)
+        super().__init__(shift)
 
     @override
     def give_up(self) -> None:
         """Cancel what is awaited."""
-        self._runner.cancel()
         super().give_up()
+        self._loop.cancel()
 
     @override
-    def _run(self, job: Job) -> RunResult:
-        return attempt(job, self._runner.wait)
+    def run(self, job: Job) -> RunResult:
+        """Run a job to its end."""
+        return at_once(attempt(job, self._way, self.shift.watch))
 
     @override
-    def _end(self) -> None:
-        self._runner.close()
+    def end(self) -> None:
+        """End the loop."""
+        self._loop.close()
 
 
-class ProcessWorker(Worker):
-    """Has a process of its own, which is started anew when a job has killed it or was given up."""
+class ProcessWorker(ThreadedWorker):
+    """A thread with a process of its own, which is started anew when a job has killed it."""
 
     _process: Any = None
     _pipe: Connection | None = None
 
     @override
-    def start(self, job: Job) -> None:
-        """Run a job; its time begins when the process is there."""
-        self.started = inf if self._pipe is None else now()
-        self._inbox.put(job)
+    def begins(self) -> float:
+        """Say when a job begins: once the process is there."""
+        return inf if self._pipe is None else now()
 
     @override
     def give_up(self) -> None:
@@ -151,7 +227,8 @@ class ProcessWorker(Worker):
             process.kill()
 
     @override
-    def _run(self, job: Job) -> RunResult:
+    def run(self, job: Job) -> RunResult:
+        """Run a job to its end, or to that of its process."""
         said = "no process can be started: put what a script runs under `if __name__ == '__main__':`;"
         try:
             pipe = self._pipe or self._opened()
@@ -176,50 +253,27 @@ class ProcessWorker(Worker):
         return self._pipe
 
     @override
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Let the process end."""
         if self._pipe is not None:
             self._pipe.close()
             self._process.join(_PATIENCE)
 
 
-class OwnLoop:
-    """An event loop for one thread that waits, made when it is needed first."""
-
-    def __init__(self) -> None:
-        """Have none yet."""
-        self._runner: asyncio.Runner | None = None
-        self._task: asyncio.Task[Any] | None = None
-
-    def wait(self, work: Awaitable[T]) -> T:
-        """Await to the end: here, or on the loop in the background where one runs in this thread already."""
-        if _runs_here():
-            return run_sync(lambda: _awaited(work))
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-        try:
-            return self._runner.run(self._awaited(work))
-        except asyncio.CancelledError as error:
-            raise concurrent.futures.CancelledError(*error.args) from error
-
-    async def _awaited(self, work: Awaitable[T]) -> T:
-        self._task = asyncio.current_task()
-        try:
-            return await work
-        finally:
-            self._task = None
-
-    def cancel(self) -> None:
-        """Cancel what is awaited, from another thread."""
-        task, runner = self._task, self._runner
-        if task is not None and runner is not None:
-            runner.get_loop().call_soon_threadsafe(task.cancel)
-
-    def close(self) -> None:
-        """End the loop; a thread that one of its tasks waits for is left alone."""
-        if self._runner is not None:
-            leave_threads(self._runner.get_loop())
-            self._runner.close()
-            self._runner = None
+def _serve(pipe: Connection) -> None:
+    """Run jobs in this process until nobody sends any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started the process ends it
+    loop = OwnLoop()
+    way = Blocking(loop.wait)
+    try:
+        pipe.send(None)  # it is here
+        while True:
+            job: Job = pipe.recv()
+            pipe.send(contextvars.copy_context().run(at_once, attempt(job, way, None)))
+    except (EOFError, OSError):
+        return
+    finally:
+        loop.close()
 
 
 class SharedLoop:
@@ -243,44 +297,4 @@ class SharedLoop:
         self._thread.join(_PATIENCE)
 
 
-def leave_threads(loop: asyncio.AbstractEventLoop) -> None:
-    """Let a loop end at once, though a thread that it began (`asyncio.to_thread`) blocks: nobody can stop that."""
-    loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
-
-
-def _runs_here() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-async def _awaited(work: Awaitable[T]) -> T:
-    return await work
-
-
-async def _contained(work: Awaitable[T]) -> tuple[T | None, BaseException | None]:
-    """Await, and give what would end a loop that others use, too."""
-    try:
-        return await work, None
-    except (SystemExit, KeyboardInterrupt) as error:
-        return None, error
-
-
-def _serve(pipe: Connection) -> None:
-    """Run jobs in this process until nobody sends any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started the process ends it
-    loop = OwnLoop()
-    wait: Wait = loop.wait
-    try:
-        pipe.send(None)  # it is here
-        while True:
-            pipe.send(attempt(pipe.recv(), wait))
-    except (EOFError, OSError):
-        return
-    finally:
-        loop.close()
-
-
-MakeWorker = Callable[[queue.SimpleQueue["Done | None"], int], Worker]
+Hire = Callable[[], Worker]

@@ -126,7 +126,6 @@ class LocalParallelRunner:
                 packet=resolve_problem(spec.problem_spec_ref, registry=problem_registry),
                 agent=resolve_agent(spec.agent_spec_ref, agent_bindings),
                 evaluators={},
-                alone=course.alone,
             )
             for spec in run_specs
         ]

@@ -123,7 +123,7 @@ class Running:
                 return done
 
     def _jobs(self, done: Mapping[str, State]) -> list[Job]:
-        plan, course = self._plan, self._course
+        plan = self._plan
         runs = {each.run_id: each for each in plan.runs}
         conditions = {each.condition_id: each for each in plan.conditions}
         agents, problems, evaluators = plan.bindings.agents, plan.bindings.problems, plan.bindings.evaluators
@@ -136,7 +136,6 @@ class Running:
                 agent=agents[spec.agent_id],
                 evaluators=evaluators,
                 primary=primary,
-                alone=course.alone,
             )
             for spec in map(runs.__getitem__, plan.in_order(runs.keys() - done.keys()))
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,25 @@ def reproducible_seed(seed: int) -> Generator[None]:
         random.setstate(before[0])
         if before[1] is not None and (numpy_random := _numpy_random()) is not None:
             numpy_random.set_state(before[1])
+
+
+class Watch:
+    """Notices that somebody draws from the global generators while several run; `count` says how often so far."""
+
+    def __init__(self) -> None:
+        """Look."""
+        self.count = 0
+        self._last = global_state()
+        self._lock = threading.Lock()
+
+    def look(self) -> int:
+        """Look again, and give the count."""
+        state = global_state()
+        with self._lock:
+            if not same_state(self._last, state):
+                self._last = state
+                self.count += 1
+            return self.count
 
 
 def global_state() -> tuple[Any, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Coroutine, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
-from flock.model.errors import FlockError
+from flock.sync.driving import at_once
 from flock.tasks.context import Context
 from flock.tasks.course import Blocking, Course, OnLoop
 from flock.tasks.task import Task
@@ -58,28 +58,17 @@ class TaskEngine:
     def start(self) -> Generator[TaskEngine]:
         """Keep account of how the task stands, how long it takes, and how it ends; what is raised inside goes on."""
         try:
-            _at_once(self._course.begin())
+            at_once(self._course.begin())
             yield self
         except BaseException as error:
-            _at_once(self._course.end(error))
+            at_once(self._course.end(error))
             raise
-        _at_once(self._course.end(None))
+        at_once(self._course.end(None))
 
     def execute(self) -> Context[Any]:
         """Run the step once and give what came of it; raises what it raised, and TimeoutError."""
-        return _at_once(self._course.execute())
+        return at_once(self._course.execute())
 
     def execute_with_retry(self) -> Context[Any]:
         """Run the step as often as its policy says and give what came of it; raises what the last try raised."""
-        return _at_once(self._course.execute_with_retry())
-
-
-def _at_once(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that waits for nothing: whatever it has to wait for blocks."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        given: T = end.value
-        return given
-    work.close()
-    raise FlockError("the course of a task that blocks has awaited something")
+        return at_once(self._course.execute_with_retry())
