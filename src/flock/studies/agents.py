@@ -12,7 +12,6 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from flock.app import Flock
-from flock.engines.function import is_async
 from flock.studies.boards import solve
 from flock.studies.calling import Offer, call_agent, check_callable, name_of
 from flock.studies.design.factors import Condition
@@ -75,7 +74,8 @@ async def run_agent(agent: Any, offer: Offer, way: Way) -> AgentExecution:  # no
         if isinstance(value, Flock):
             value = await way.wait(solve(value, offer))
         else:
-            value = call_agent(body, offer) if is_async(body) else await way.call(partial(call_agent, body, offer))
+            awaits = check_callable(body, "agent").awaits
+            value = call_agent(body, offer) if awaits else await way.call(partial(call_agent, body, offer))
         if inspect.isawaitable(value):
             value = await way.wait(value)
     raise ValidationError(f"agent {name_of(agent)} gives functions that give functions: it never answers")
@@ -112,7 +112,7 @@ def execute_agent(
 def awaits(agent: Any) -> bool:  # noqa: ANN401 - any object
     """Say whether an agent is a coroutine function, or has one."""
     body = _body(agent)
-    return body is not None and is_async(body)
+    return body is not None and check_callable(body, "agent").awaits
 
 
 # ---- answers

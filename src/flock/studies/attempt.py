@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from flock.engines.function import is_async
 from flock.studies.agents import AUTO, run_agent
-from flock.studies.calling import Offer, call_evaluator
+from flock.studies.calling import Offer, call_evaluator, check_callable
 from flock.studies.design.factors import Condition
 from flock.studies.metrics import compose_metrics, number
 from flock.studies.moments import iso, now
 from flock.studies.problems import EVALUATOR, SCORE, ProblemPacket, answer_in, evaluation_rows
 from flock.studies.runs import AgentExecution, Observation, RunResult, RunSpec, RunStatus
-from flock.studies.seeds import Watch, reproducible_seed
+from flock.studies.seeds import seed_globally
 from flock.studies.settling import is_json, readable, settled
 from flock.studies.ways import Way, awaited
 from flock.sync import run_sync
 
 _TOLD: Final = ("model_name", "model_provider", "agent_kind", "pattern_name", "request_id", "trace_dir", "trace_path")
-TOUCHED: Final = "global_random"  # in a run's provenance: why its result may not come again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,24 +35,21 @@ class Job:
     primary: str | None = None
 
 
-async def attempt(job: Job, way: Way, watch: Watch | None) -> RunResult:
+async def attempt(job: Job, way: Way, *, alone: bool) -> RunResult:
     """Run a job to its end; what its agent or an evaluator raises makes it a failed run: "Type: message".
 
-    Without a `watch` it is alone in its process, and global chance is seeded for it.
+    Where it is `alone` in its process, global chance is seeded for it.
     """
     started = now()
-    seen = 0 if watch is None else watch.count
     try:
-        with reproducible_seed(job.spec.seed) if watch is None else nullcontext():
-            offer = Offer(job.spec, job.condition, job.packet)
-            execution = await run_agent(job.agent, offer, way)
-            rows = await _evaluated(job, offer, execution, way)
-        result = _result(job, execution, rows, started, now())
+        if alone:
+            seed_globally(job.spec.seed)
+        offer = Offer(job.spec, job.condition, job.packet)
+        execution = await run_agent(job.agent, offer, way)
+        rows = await _evaluated(job, offer, execution, way)
+        return _result(job, execution, rows, started, now())
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the guard of agents and evaluators: the run's outcome
-        result = failure(job.spec, error_text(error), started=started, reason="exception", family=job.packet.family)
-    if watch is not None and watch.look() != seen:
-        result.provenance_info[TOUCHED] = "drawn from beside other runs: use rng, or isolation='process'"
-    return result
+        return failure(job.spec, error_text(error), started=started, reason="exception", family=job.packet.family)
 
 
 def error_text(error: BaseException) -> str:
@@ -108,7 +102,7 @@ async def _evaluated(job: Job, offer: Offer, execution: AgentExecution, way: Way
     rows: list[dict[str, Any]] = []
     for name, (evaluator, metric) in several.items():
         call = partial(call_evaluator, evaluator, offer, answer_in(execution.output))
-        found = call() if is_async(evaluator) else await way.call(call)
+        found = call() if check_callable(evaluator, "evaluator").awaits else await way.call(call)
         if inspect.isawaitable(found):
             found = await way.wait(found)
         rows += evaluation_rows(found, name, metric)

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from typing_extensions import override
 
+from flock.engines.function import is_async
 from flock.studies.design.factors import Condition
 from flock.studies.problems import ProblemPacket
 from flock.studies.runs import RunSpec
@@ -82,11 +83,15 @@ Role = Literal["agent", "evaluator"]
 
 
 class Plan(NamedTuple):
-    """How a function is called: names by position, names by keyword, and required parameters that nobody offers."""
+    """How a function is called: names by position, names by keyword, and required parameters that nobody offers.
+
+    `awaits` says that calling it does not block, since it is a coroutine function.
+    """
 
     by_position: tuple[str, ...]
     by_keyword: tuple[str, ...]
     unknown: tuple[str, ...]
+    awaits: bool = False
 
 
 def call_agent(fn: Callable[..., Any], offer: Offer) -> Any:  # noqa: ANN401 - whatever it returns
@@ -143,7 +148,7 @@ def _plan(fn: Callable[..., Any], role: Role) -> Plan:
             (by_position if each.kind is _Kinds.POSITIONAL_ONLY else by_keyword).append(each.name)
         elif each.default is _Kinds.empty:
             unknown.append(each.name)
-    return Plan(tuple(by_position), tuple(by_keyword), tuple(unknown))
+    return Plan(tuple(by_position), tuple(by_keyword), tuple(unknown), is_async(fn))
 
 
 def name_of(fn: Callable[..., Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from contextvars import copy_context
@@ -30,13 +31,15 @@ from flock.studies.crew import (
 from flock.studies.moments import now
 from flock.studies.record import Record
 from flock.studies.runs import RunResult, RunSpec, RunStatus
+from flock.studies.seeds import Watch, preserved
 from flock.studies.ways import Blocking, OwnLoop
 from flock.sync import ThreadPool
 from flock.sync.driving import at_once
 
 _STOPPED: Final = "Interrupted: the study was stopped while this ran"
+TOUCHED: Final = "global_random"  # in a run's provenance: why its result may not come again
 _QUICK: Final = 0.002  # seconds: what took no longer may as well run again
-_MOMENT: Final = 0.005  # seconds
+_MOMENT: Final = 0.005  # seconds within which results are kept together
 _FAIL_FAST: Final = "fail_fast_after_failed_run"
 
 
@@ -83,20 +86,28 @@ class Conductor:
         self._course, self._keeper, self._loop = course, keeper, loop
         self._news: queue.SimpleQueue[News | None] = queue.SimpleQueue()
         self._running: dict[str, tuple[Worker, Job]] = {}
+        self._noted: set[str] = set()  # of these, those that are kept as running
+        self._ended: list[RunResult] = []  # and not kept yet
+        self._stopping = threading.Event()
+        self._kept = 0.0  # when news were kept last
+        self._watch, self._touched = Watch(), set[str]()
         self._workers = 0
         self._failed = False
 
     def stop(self) -> None:
         """Make whoever follows the results stop: it raises StudyStoppedError."""
+        self._stopping.set()
         self._news.put(None)
 
     def results(self, jobs: Sequence[Job]) -> Generator[RunResult]:
         """Run jobs in their order. What runs when this is left is stopped and kept as interrupted."""
         course = self._course
-        if course.parallel == 1 and course.timeout is None and course.isolation == "task" and self._loop is None:
-            yield from self._one_by_one(jobs)
-        else:
-            with ExitStack() as stack:
+        with ExitStack() as stack:
+            if course.alone:
+                stack.enter_context(preserved())
+            if course.parallel == 1 and course.timeout is None and course.isolation == "task" and self._loop is None:
+                yield from self._one_by_one(jobs)
+            else:
                 yield from self._side_by_side(jobs, stack)
 
     def _one_by_one(self, jobs: Sequence[Job]) -> Generator[RunResult]:
@@ -109,7 +120,7 @@ class Conductor:
             try:
                 for number, job in enumerate(jobs, 1):
                     current, started = job, now()
-                    held.append(result := copy_context().run(at_once, attempt(job, way, None)))
+                    held.append(result := copy_context().run(at_once, attempt(job, way, alone=True)))
                     current = None
                     last = self._ends_intake(result) or number == len(jobs)
                     if last or result.latency > _QUICK or now() - kept > _MOMENT:
@@ -124,17 +135,16 @@ class Conductor:
                 self._keeper.advance([*held, *([] if current is None else [_stopped(current, started)])], [])
 
     def _side_by_side(self, jobs: Sequence[Job], stack: ExitStack) -> Generator[RunResult]:
-        shift = Shift(jobs, self._news, fail_fast=self._course.fail_fast)
-        if self._course.alone:
-            shift.watch = None
+        shift = Shift(jobs, self._news, fail_fast=self._course.fail_fast, alone=self._course.alone)
         hire = self._hiring(shift, jobs, stack)
         try:
             for _ in range(min(self._course.parallel, len(jobs))):
                 self._hire(hire)
             while self._workers:
-                begun, ended = self._hear(hire)
-                self._keeper.advance(ended, begun)
-                yield from ended
+                self._hear(hire)
+                yield from self._keep()
+                if self._stopping.is_set():
+                    raise StudyStoppedError("the study was stopped")
         finally:
             shift.closed = True
             self._give_up()
@@ -149,9 +159,8 @@ class Conductor:
                 return partial(ThreadWorker, shift)
             case "task":
                 loop = self._loop or stack.enter_context(closing(SharedLoop())).loop
-                if self._loop is None and not any(
-                    awaits(each) for each in {id(job.agent): job.agent for job in jobs}.values()
-                ):
+                agents = {id(job.agent): job.agent for job in jobs}.values()
+                if self._loop is None and not any(map(awaits, agents)):  # what blocks is best in threads all along
                     return partial(SharingWorker, shift, loop)
                 return partial(TaskWorker, shift, loop, stack.enter_context(closing(ThreadPool("flock study"))))
 
@@ -159,34 +168,49 @@ class Conductor:
         self._workers += 1
         hire()
 
-    def _hear(self, hire: Hire) -> tuple[list[RunSpec], list[RunResult]]:
-        """Wait for news, or until the time of a run is over; gives what runs now and what has ended."""
-        begun: dict[str, RunSpec] = {}
-        ended: list[RunResult] = []
+    def _hear(self, hire: Hire) -> None:
+        """Wait for news, or until the time of a run is over."""
         with suppress(queue.Empty):
-            self._take(self._news.get(timeout=self._patience()), begun, ended)
-            while True:
-                self._take(self._news.get_nowait(), begun, ended)
-        ended += self._overdue(hire)
-        for result in ended:
-            begun.pop(result.run_id, None)
-            self._ends_intake(result)
-        return list(begun.values()), ended
+            self._take(self._news.get(timeout=self._patience()))
+            self._stopping.wait(self._kept + _MOMENT - now())  # what comes within a moment is kept together
+            self._take_all()
+        self._give_up_overdue(hire)
 
-    def _take(self, news: News | None, begun: dict[str, RunSpec], ended: list[RunResult]) -> None:
-        if news is None:
-            raise StudyStoppedError("the study was stopped")
-        worker, job, result = news
-        if worker.given_up:
+    def _take_all(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                self._take(self._news.get_nowait())
+
+    def _take(self, news: News | None) -> None:
+        if news is None or news.worker.given_up:
             return
+        worker, job, result = news
         if job is None:
             self._workers -= 1
         elif result is None:
             self._running[job.spec.run_id] = worker, job
-            begun[job.spec.run_id] = job.spec
         else:
             del self._running[job.spec.run_id]
-            ended.append(result)
+            self._ended.append(result)
+            self._ends_intake(result)
+
+    def _keep(self) -> list[RunResult]:
+        """Keep what has begun and what has ended, and give the latter."""
+        ended, running = self._ended, self._running
+        self._mark(ended)
+        self._keeper.advance(ended, [job.spec for run_id, (_, job) in running.items() if run_id not in self._noted])
+        self._ended, self._noted, self._kept = [], set(running), now()
+        return ended
+
+    def _mark(self, ended: Sequence[RunResult]) -> None:
+        """Mark the runs beside which somebody drew from global chance, who may have been any of them."""
+        if self._course.alone:
+            return
+        if self._watch.touched():
+            self._touched.update(self._running, (each.run_id for each in ended))
+        for each in ended:
+            if each.run_id in self._touched:
+                each.provenance_info[TOUCHED] = "drawn from beside other runs: use rng, or isolation='process'"
 
     def _patience(self) -> float | None:
         limit = self._course.timeout
@@ -195,18 +219,20 @@ class Conductor:
         first = min(worker.started for worker, _ in self._running.values())
         return limit if first == inf else max(0.0, first + limit - now())
 
-    def _overdue(self, hire: Hire) -> list[RunResult]:
-        limit, ended, moment = self._course.timeout, list[RunResult](), now()
+    def _give_up_overdue(self, hire: Hire) -> None:
+        """Give up the runs whose time is over, each with its worker, in whose place another comes."""
+        limit, moment = self._course.timeout, now()
         if limit is None:
-            return ended
+            return
         for worker, job in [each for each in self._running.values() if each[0].started + limit <= moment]:
             del self._running[job.spec.run_id]
             worker.give_up()
             self._workers -= 1
             self._hire(hire)
             said = f"TimeoutError: it took longer than {limit:g} s"
-            ended.append(failure(job.spec, said, started=worker.started, reason="timeout", family=job.packet.family))
-        return ended
+            result = failure(job.spec, said, started=worker.started, reason="timeout", family=job.packet.family)
+            self._ended.append(result)
+            self._ends_intake(result)
 
     def _ends_intake(self, result: RunResult) -> bool:
         self._failed |= self._course.fail_fast and result.status is RunStatus.FAILED
@@ -218,11 +244,13 @@ class Conductor:
         yield from results
 
     def _give_up(self) -> None:
-        """Stop what runs, and keep that it did."""
-        for worker, _ in self._running.values():
+        """Stop what runs, and keep that it did, and what has ended meanwhile."""
+        self._take_all()
+        for worker, job in self._running.values():
             worker.give_up()
-        self._keeper.advance([_stopped(job, worker.started) for worker, job in self._running.values()], [])
+            self._ended.append(_stopped(job, worker.started))
         self._running.clear()
+        self._keep()
 
 
 def _stopped(job: Job, started: float) -> RunResult:

@@ -19,7 +19,6 @@ from typing_extensions import override
 from flock.studies.attempt import Job, attempt, error_text, failure
 from flock.studies.moments import now
 from flock.studies.runs import RunResult, RunStatus
-from flock.studies.seeds import Watch
 from flock.studies.ways import Blocking, OnLoop, OwnLoop, Way, leave_threads
 from flock.sync import ThreadPool
 from flock.sync.driving import at_once
@@ -41,9 +40,14 @@ class News(NamedTuple):
 class Shift:
     """What workers share: the jobs that are left to take, and where they tell their news."""
 
-    def __init__(self, jobs: Iterable[Job], news: queue.SimpleQueue[News | None], *, fail_fast: bool) -> None:
-        """Offer these jobs, in their order; with `fail_fast` none after the first failure."""
-        self.watch: Watch | None = Watch()  # None when no two runs are in one process
+    def __init__(
+        self, jobs: Iterable[Job], news: queue.SimpleQueue[News | None], *, fail_fast: bool, alone: bool
+    ) -> None:  # fmt: skip
+        """Offer these jobs, in their order; with `fail_fast` none after the first failure.
+
+        `alone` says that no two run in one process at a time.
+        """
+        self.alone = alone
         self.closed = False
         self._jobs, self._news, self._fail_fast = iter(jobs), news, fail_fast
         self._lock = threading.Lock()
@@ -99,19 +103,20 @@ class TaskWorker(Worker):
 
     async def _work(self) -> None:
         while (job := self._shift.take(self)) is not None:
-            run = asyncio.create_task(self._run(job), name=job.spec.run_id)
-            await asyncio.wait({run})
-            self._shift.tell(self, job, _cancelled(job, self.started) if run.cancelled() else run.result())
+            run = asyncio.create_task(self._run(job))
+            try:
+                result = await run
+            except asyncio.CancelledError as error:
+                if self.given_up or not run.cancelled():
+                    raise
+                result = failure(job.spec, error_text(error), started=self.started, reason="exception")
+            self._shift.tell(self, job, result)
 
     async def _run(self, job: Job) -> RunResult:
         try:
-            return await attempt(job, self._way, self._shift.watch)
+            return await attempt(job, self._way, alone=self._shift.alone)
         except KeyboardInterrupt as error:  # of the agent: it would end a loop that others use, too
             return failure(job.spec, error_text(error), started=self.started, reason="exception")
-
-
-def _cancelled(job: Job, started: float) -> RunResult:
-    return failure(job.spec, "CancelledError: ", started=started, reason="exception", family=job.packet.family)
 
 
 class ThreadedWorker(Worker):
@@ -160,7 +165,7 @@ class SharingWorker(ThreadedWorker):
     @override
     def run(self, job: Job) -> RunResult:
         """Run a job to its end."""
-        return at_once(attempt(job, self._way, self.shift.watch))
+        return at_once(attempt(job, self._way, alone=self.shift.alone))
 
     def _wait(self, work: Awaitable[T]) -> T:
         self._waiting = asyncio.run_coroutine_threadsafe(_contained(work), self._loop)
@@ -199,7 +204,7 @@ class ThreadWorker(ThreadedWorker):
     @override
     def run(self, job: Job) -> RunResult:
         """Run a job to its end."""
-        return at_once(attempt(job, self._way, self.shift.watch))
+        return at_once(attempt(job, self._way, alone=self.shift.alone))
 
     @override
     def end(self) -> None:
@@ -269,7 +274,7 @@ def _serve(pipe: Connection) -> None:
         pipe.send(None)  # it is here
         while True:
             job: Job = pipe.recv()
-            pipe.send(contextvars.copy_context().run(at_once, attempt(job, way, None)))
+            pipe.send(contextvars.copy_context().run(at_once, attempt(job, way, alone=True)))
     except (EOFError, OSError):
         return
     finally:

@@ -152,13 +152,16 @@ class Record(Reader):
         self, ended: Sequence[tuple[RunResult, str]] = (), begun: Sequence[tuple[RunSpec, str]] = ()
     ) -> None:  # fmt: skip
         """Keep results of runs, each with its fingerprint, and that others begin."""
-        execute, rows = self._db.execute, self._begun
+        execute, rows, new = self._db.execute, self._begun, dict[str, int]()
         execute("BEGIN IMMEDIATE")
         try:
             for result, fingerprint in ended:
-                row = rows.get(result.run_id) or self._begin(_spec_of(result), fingerprint, result.started_at)
-                execute(_SQL["finish"], (*_columns(result), row))
-            new = {spec.run_id: self._begin(spec, fingerprint, iso_now()) for spec, fingerprint in begun}
+                if result.run_id in rows:
+                    execute(_SQL["finish"], (*_columns(result), rows[result.run_id]))
+                else:
+                    execute(_SQL["whole"], (*self._try(_spec_of(result), fingerprint), *_columns(result)))
+            for spec, fingerprint in begun:
+                new[spec.run_id] = execute(_SQL["begin"], (*self._try(spec, fingerprint), iso_now())).lastrowid or 0
         except BaseException:
             execute("ROLLBACK")
             raise
@@ -167,14 +170,13 @@ class Record(Reader):
             rows.pop(result.run_id, None)
         rows |= new
 
-    def _begin(self, spec: RunSpec, fingerprint: str, started_at: str | None) -> int:
-        """Write that a run begins, and give the row."""
+    def _try(self, spec: RunSpec, fingerprint: str) -> tuple[Any, ...]:
+        """Give the columns of another attempt that are known when it begins."""
         attempt = self._attempts[spec.run_id] = self._attempts.get(spec.run_id, 0) + 1
-        values = (
+        return (
             spec.run_id, attempt, self._current, fingerprint, spec.condition_id, spec.problem_id, spec.agent_id,
-            spec.replicate, spec.seed, started_at,
+            spec.replicate, spec.seed,
         )  # fmt: skip
-        return self._db.execute(_SQL["begin"], values).lastrowid or 0
 
 
 def _spec_of(result: RunResult) -> RunSpec:

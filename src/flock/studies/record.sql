@@ -42,6 +42,13 @@ UPDATE attempts SET
     output_tokens = ?, primary_outcome = ?, error_info = ?, result = ?
 WHERE rowid = ?
 
+-- name: whole
+INSERT INTO attempts (
+    run_id, attempt, generation, fingerprint, condition_id, problem_id, agent_id, replicate, seed, status,
+    status_reason, started_at, ended_at, latency_s, cost_usd, input_tokens, output_tokens, primary_outcome, error_info,
+    result
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
 -- name: interrupt
 UPDATE attempts SET status = 'failed', status_reason = 'interrupted', error_info = ? WHERE status = 'running'
 

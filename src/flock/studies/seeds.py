@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sys
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,10 +55,15 @@ def reproducible_seed(seed: int) -> Generator[None]:
 
     They belong to the whole process: while others run beside the body, use the `rng` that a run is given instead.
     """
+    with preserved():
+        seed_globally(seed)
+        yield
+
+
+@contextmanager
+def preserved() -> Generator[None]:
+    """Give the generators that all of the process shares their old state back at the end."""
     before = global_state()
-    random.seed(seed)
-    if (numpy_random := _numpy_random()) is not None:
-        numpy_random.seed(seed % 2**32)
     try:
         yield
     finally:
@@ -68,23 +72,24 @@ def reproducible_seed(seed: int) -> Generator[None]:
             numpy_random.set_state(before[1])
 
 
+def seed_globally(seed: int) -> None:
+    """Seed the generators that all of the process shares."""
+    random.seed(seed)
+    if (numpy_random := _numpy_random()) is not None:
+        numpy_random.seed(seed % 2**32)
+
+
 class Watch:
-    """Notices that somebody draws from the global generators while several run; `count` says how often so far."""
+    """Notices that somebody draws from the global generators."""
 
     def __init__(self) -> None:
         """Look."""
-        self.count = 0
         self._last = global_state()
-        self._lock = threading.Lock()
 
-    def look(self) -> int:
-        """Look again, and give the count."""
-        state = global_state()
-        with self._lock:
-            if not same_state(self._last, state):
-                self._last = state
-                self.count += 1
-            return self.count
+    def touched(self) -> bool:
+        """Look again, and say whether somebody has drawn since the last look."""
+        before, self._last = self._last, global_state()
+        return not same_state(before, self._last)
 
 
 def global_state() -> tuple[Any, Any]:
