@@ -73,10 +73,10 @@ FACADE = [
 ]
 
 VENDORS = {
-    "bandit", "click", "dspy", "fastapi", "google.protobuf", "httpx", "hypothesis", "numpy", "openai",
-    "opentelemetry.exporter", "opentelemetry.sdk", "psycopg", "pydantic_ai", "pytest", "radon", "requests", "rich",
-    "sqlite3", "starlette", "typer", "yaml",
+    "bandit", "click", "dspy", "fastapi", "google.protobuf", "httpx", "hypothesis", "openai", "opentelemetry.exporter",
+    "opentelemetry.sdk", "psycopg", "pydantic_ai", "pytest", "radon", "requests", "sqlite3", "starlette", "typer",
 }  # fmt: skip
+STUDIES = {"matplotlib", "numpy", "pandas", "pyDOE3", "pyarrow", "rich", "scipy", "yaml"}  # the extra and its like
 
 CLOCKWORK = {
     "asyncio.sleep", "asyncio.timeout", "asyncio.timeout_at", "asyncio.wait_for", "loop.call_at", "loop.call_later",
@@ -198,7 +198,15 @@ def test_the_facade_does_nothing_but_import() -> None:
 
 def test_importing_flock_loads_no_vendor(imported: dict[str, Any]) -> None:
     loaded: set[str] = set(imported["modules"])
-    assert loaded & VENDORS == set()
+    assert loaded & (VENDORS | STUDIES) == set()
+
+
+def test_importing_the_studies_loads_none_of_the_libraries_that_their_extra_brings() -> None:
+    code = "import json, sys, flock.studies; print(json.dumps(sorted(sys.modules)))"
+    found = subprocess.run(  # noqa: S603 - our own interpreter and our own text
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert {name.partition(".")[0] for name in json.loads(found.stdout)} & STUDIES == set()
 
 
 def test_importing_flock_loads_no_edge_of_its_own(imported: dict[str, Any]) -> None:

@@ -182,6 +182,24 @@ def test_a_result_that_was_checkpointed_by_hand_is_loaded_and_not_run_again(tmp_
     assert [what(each)["status"] for each in ran] == ["success"] * 4
 
 
+def test_a_result_without_a_spec_is_kept_too(tmp_path: Path) -> None:
+    result = RunResult("run-1", RunStatus.SUCCESS, outputs={"answer": 1})
+    checkpoint_run_result(result, output_dir=tmp_path)
+    assert load_checkpointed_run_results(tmp_path) == {"run-1": result}
+
+
+def test_a_study_that_names_nobody_has_the_agents_and_problems_that_it_is_given(tmp_path: Path) -> None:
+    results = run_study(
+        Study("bare", output_dir=tmp_path),
+        agent_bindings={"a": lambda seed: {"answer": seed}, "b": lambda brief: brief},
+        problem_registry={"p1": "one", "p2": {"brief": "two"}},
+        show_progress=False,
+    )
+    assert [(each.run_spec.agent_id, each.run_spec.problem_id) for each in results if each.run_spec is not None] == [
+        ("a", "p1"), ("a", "p2"), ("b", "p1"), ("b", "p2"),
+    ]  # fmt: skip
+
+
 def test_a_directory_without_a_record_has_no_results(tmp_path: Path) -> None:
     assert load_checkpointed_run_results(tmp_path) == {}
     with pytest.raises(ValidationError, match="there is no record of a study in"):

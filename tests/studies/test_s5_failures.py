@@ -148,6 +148,16 @@ def test_s5_what_runs_beside_the_first_failure_ends_and_is_kept(tmp_path: Path) 
     assert [each.status for each in results] == [RunStatus.FAILED, RunStatus.SUCCESS]
 
 
+@pytest.mark.parametrize("isolation", ["task", "thread"])
+def test_s5_the_first_failure_of_several_at_a_time_skips_what_has_not_begun(tmp_path: Path, isolation: Any) -> None:
+    study = made(tmp_path, raises_late, problems=[f"problem {n}" for n in range(50)])
+    results = study.run(parallel=2, fail_fast=True, isolation=isolation, progress=False)
+    statuses = [each.status.value for each in results]
+    assert len(statuses) == 50
+    assert statuses.count("skipped") >= 48
+    assert statuses.count("failed") + statuses.count("skipped") == 50
+
+
 async def endless() -> None:
     await asyncio.Event().wait()
 
@@ -201,14 +211,17 @@ def test_s5_a_thread_that_nobody_can_stop_holds_no_study_up(tmp_path: Path, isol
 
 
 async def test_s5_cancelling_a_study_keeps_what_ended_and_says_what_ran(tmp_path: Path) -> None:
-    waiting = asyncio.Event()
+    waiting, cleaned_up = asyncio.Event(), asyncio.Event()
     count = [0]
 
     async def agent() -> str:
         count[0] += 1
         if count[0] > 2:
             waiting.set()
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cleaned_up.set()
         return "done"
 
     task = asyncio.create_task(made(tmp_path, agent).arun(progress=False))
@@ -216,6 +229,7 @@ async def test_s5_cancelling_a_study_keeps_what_ended_and_says_what_ran(tmp_path
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    await asyncio.wait_for(cleaned_up.wait(), 5)
     with reading(tmp_path) as record:
         found = sorted((each.status.value, each.status_reason) for each in record.attempts())
     assert found == [("failed", "interrupted"), ("success", None), ("success", None)]
@@ -251,3 +265,20 @@ def test_s5_a_script_that_runs_whatever_imports_it_is_told_what_to_do(tmp_path: 
         [sys.executable, str(script), str(tmp_path / "out")], capture_output=True, text=True, check=True
     ).stdout
     assert "ProcessDied: no process can be started: put what a script runs under `if __name__ == '__main__':`" in said
+
+
+def test_s5_what_ended_while_nobody_looked_is_kept_when_a_study_is_left(tmp_path: Path) -> None:
+    ended = threading.Semaphore(0)
+
+    def agent() -> str:
+        ended.release()
+        return "done"
+
+    results = Running(made(tmp_path, agent).plan(), Options(parallel=2, progress=False)).results()
+    next(results)
+    for _ in range(6):
+        assert ended.acquire(timeout=10)
+    threading.Event().wait(0.3)  # until the last has told of it, too
+    results.close()
+    with reading(tmp_path) as record:
+        assert [each.status for each in record.attempts()] == [RunStatus.SUCCESS] * 6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -119,7 +119,11 @@ def plan_study(
     agents: Mapping[str, Any] | None = None,
     problems: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Plan a study with the objects that it has and that are given beside it; its errors are in the plan."""
+    """Plan a study with the objects that it has and that are given beside it; its errors are in the plan.
+
+    A study that names no agents, or no problems, has those that are given.
+    """
+    study = _with_names(study, agents or {}, problems or {})
     found, errors = _conditions_of(study, conditions)
     runs = list(planned_runs(study, found))
     errors += errors_of(study, found, len(runs))
@@ -212,6 +216,16 @@ class _Maker:
         """Give what runs share that share their seed."""
         values = {PROBLEM: problem, **condition.factor_assignments, **condition.block_assignments}
         return stable_json_dumps({name: values.get(name) for name in self._study.pair_by})
+
+
+def _with_names(study: StudyDefinition, agents: Mapping[str, Any], problems: Mapping[str, Any]) -> StudyDefinition:
+    """Give a study that names its agents and problems."""
+    factors = {each.name for each in study.factors}
+    if agents and _AGENT not in agents and not study.agent_specs and not factors & set(AGENT_FACTORS):
+        study = replace(study, agent_specs=tuple(agents))
+    if problems and not study.problem_ids and not factors & set(PROBLEM_FACTORS):
+        study = replace(study, problem_ids=tuple(problems))
+    return study
 
 
 def _conditions_of(study: StudyDefinition, given: Sequence[Condition] | None) -> tuple[list[Condition], list[str]]:

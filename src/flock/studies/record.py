@@ -180,9 +180,8 @@ class Record(Reader):
 
 
 def _spec_of(result: RunResult) -> RunSpec:
-    if result.run_spec is None:
-        raise ValidationError(f"the result of {result.run_id} has no run_spec: give the one that it is of")
-    return result.run_spec
+    """Give what a result is of; all that is known of one without a spec is its id."""
+    return result.run_spec or RunSpec(result.run_id, "", "", "", 1, 0, "", "")
 
 
 def _columns(result: RunResult) -> tuple[Any, ...]:
@@ -208,7 +207,7 @@ def _number(metrics: Mapping[str, Any], name: str) -> float | None:
 
 
 @contextmanager
-def writing(directory: Path, study_id: str, *, anew: bool = False) -> Generator[Record]:
+def writing(directory: Path, study_id: str | None, *, anew: bool = False) -> Generator[Record]:
     """Open a study's record to write; raises StudyLockedError while another does, and ValidationError for another's."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -221,7 +220,8 @@ def writing(directory: Path, study_id: str, *, anew: bool = False) -> Generator[
         db.executescript(_SQL["schema"])
         _check(Reader(db), directory, study_id)
         record = Record(db, anew=anew)
-        record.put("study_id", study_id)
+        if study_id is not None:
+            record.put("study_id", study_id)
         record.put("version", _VERSION)
         yield record
 
@@ -244,11 +244,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _check(found: Reader, directory: Path, study_id: str) -> None:
-    version, whose = found.get("version", _VERSION), found.get("study_id", study_id)
+def _check(found: Reader, directory: Path, study_id: str | None) -> None:
+    version, whose = found.get("version", _VERSION), found.get("study_id", study_id or "")
     if version != _VERSION:
         raise StoreError(f"the record in {directory} has version {version}, this Flock writes version {_VERSION}")
-    if whose != study_id:
+    if study_id is not None and whose != study_id:
         raise ValidationError(
             f"{directory} has the record of study {whose!r}: give {study_id!r} an output_dir of its own"
         )

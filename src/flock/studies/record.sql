@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS attempts (
     agent_id TEXT NOT NULL,
     replicate INTEGER NOT NULL,
     seed INTEGER NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('running', 'success', 'failed', 'skipped')),
+    status TEXT NOT NULL CHECK (status IN ('pending', 'running', 'success', 'failed', 'skipped')),
     status_reason TEXT,
     started_at TEXT,
     ended_at TEXT,

@@ -149,9 +149,7 @@ class SerialRunner(LocalParallelRunner):
 def checkpoint_run_result(run_result: RunResult, *, output_dir: str | Path) -> Path:
     """Keep one result in the record of a directory, as an attempt of its own, and give the record's path."""
     spec = run_result.run_spec
-    if spec is None:
-        raise ValidationError(f"the result of {run_result.run_id} has no run_spec: give the one that it is of")
-    with writing(Path(output_dir), spec.study_id) as record:
+    with writing(Path(output_dir), None if spec is None else spec.study_id) as record:
         record.advance([(run_result, "")])
     return Path(output_dir) / FILE
 
