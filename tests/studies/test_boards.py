@@ -132,9 +132,29 @@ def test_problems_that_are_no_models_are_published_as_problems(tmp_path: Path) -
     assert [each.outputs["answer"] for each in results] == [5, 4]
 
 
-def test_a_flock_that_nobody_answers_on_gives_nothing(tmp_path: Path) -> None:
+def test_a_flock_on_which_nobody_takes_the_problem_fails_its_run(tmp_path: Path) -> None:
     results = made(tmp_path, Flock, factors=(), evaluators=None).run(progress=False)
+    said = "ValidationError: no agent on <Flock 'default' with 0 agents> consumes Sum, so nothing ran"
+    assert [each.error_info for each in results] == [said] * 2
+
+
+def test_an_agent_that_publishes_nothing_gives_no_artifacts(tmp_path: Path) -> None:
+    def factory() -> Flock:
+        flock = Flock()
+
+        @flock.agent
+        def look(sum_: Sum) -> None:
+            del sum_
+
+        return flock
+
+    results = made(tmp_path, factory, factors=(), evaluators=None).run(progress=False)
     assert [each.outputs for each in results] == [{"artifacts": []}] * 2
+
+
+def test_flocks_side_by_side_draw_nothing_from_global_chance(tmp_path: Path) -> None:
+    results = made(tmp_path).run(parallel=3, progress=False)
+    assert [each.provenance_info.get("global_random") for each in results] == [None] * 4
 
 
 def test_a_flock_that_takes_too_long_fails_its_run(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,28 @@ def test_s1_global_chance_is_given_back_when_an_agent_raises(tmp_path: Path) -> 
 def test_s1_a_parallel_run_that_draws_from_global_chance_is_marked(tmp_path: Path) -> None:
     results = of(tmp_path, drawing).run(parallel=2, progress=False)
     assert all("use rng" in each.provenance_info["global_random"] for each in results)
+
+
+def test_s1_a_run_that_drew_and_ends_after_others_is_marked(tmp_path: Path) -> None:
+    drew, others = threading.Event(), threading.Semaphore(0)
+
+    def agent(problem: Any) -> str:
+        if problem.problem_id == "p1":
+            random.random()  # noqa: S311, TID251 - what is tested
+            drew.set()
+            for _ in range(5):
+                assert others.acquire(timeout=10)
+            threading.Event().wait(0.3)  # until those are kept
+        else:
+            assert drew.wait(10)
+            others.release()
+        return "done"
+
+    problems = [f"problem {number}" for number in range(6)]
+    results = Study.build("late", agents={"a": agent}, problems=problems, output_dir=tmp_path).run(
+        parallel=6, progress=False
+    )
+    assert "global_random" in results[0].provenance_info
 
 
 def test_s1_parallel_runs_that_draw_from_their_own_rng_are_not_marked(tmp_path: Path) -> None:

@@ -75,6 +75,26 @@ def test_s2_every_attempt_is_kept(tmp_path: Path) -> None:
     assert found == [(1, "failed", "RuntimeError: not yet"), (2, "success", None)] * 4
 
 
+def test_s2_what_ran_when_its_process_ended_is_interrupted(tmp_path: Path) -> None:
+    made = small(tmp_path)
+    with writing(tmp_path, "small") as record:
+        record.advance([], [(each, "") for each in made.plan().runs[:2]])
+    with writing(tmp_path, "small"), reading(tmp_path) as found:
+        said = {(each.status, each.status_reason, each.error_info) for each in found.attempts()}
+    assert said == {("failed", "interrupted", "Interrupted: the process ended while this ran")}
+    assert [each.status for each in made.run(progress=False)] == [RunStatus.SUCCESS] * 4
+
+
+def test_s2_what_can_not_be_kept_leaves_the_record_as_it_was(tmp_path: Path) -> None:
+    good, bad = RunResult("good", RunStatus.SUCCESS), RunResult("bad", RunStatus.SUCCESS, outputs={"it": object()})
+    with writing(tmp_path, "small") as record:
+        with pytest.raises(ValueError, match="Unable to serialize"):
+            record.advance([(good, ""), (bad, "")])
+        record.advance([(good, "")])
+        with reading(tmp_path) as found:
+            assert [each.run_id for each in found.attempts()] == ["good"]
+
+
 def test_s2_a_second_writer_is_refused_and_a_reader_is_not(tmp_path: Path) -> None:
     small(tmp_path).run(progress=False)
     with writing(tmp_path, "small") as record:

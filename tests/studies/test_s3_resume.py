@@ -97,6 +97,24 @@ def test_s3_failed_runs_are_left_alone_when_told(tmp_path: Path, counting: Count
     assert [each.status for each in results].count(RunStatus.FAILED) == 2
 
 
+def test_s3_interrupted_runs_run_again_though_failed_ones_do_not(tmp_path: Path, counting: Counting) -> None:
+    ways = iter(["raise", "stop", "good", "good", "good"])
+
+    def agent(request_id: str, seed: int) -> dict[str, Any]:
+        match next(ways):
+            case "raise":
+                raise RuntimeError("no")
+            case "stop":
+                raise KeyboardInterrupt
+            case _:
+                return counting.good(request_id, seed)
+
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path, agent).run(progress=False)
+    results = made(tmp_path, agent).run(progress=False, retry_failed=False)
+    assert sorted(each.status for each in results) == ["failed", "success", "success", "success"]
+
+
 def first(seed: int) -> dict[str, Any]:
     return {"answer": seed}
 

@@ -70,6 +70,7 @@ def test_s4_no_admissible_condition_is_refused_with_the_reasons(tmp_path: Path) 
         study.run()
     with pytest.raises(ValidationError, match="no condition is admissible"):
         run_study(made(tmp_path), conditions=[])
+    assert dry_run_validate(made(tmp_path), conditions=[]).errors == ["no condition is admissible: there is none"]
 
 
 UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
@@ -125,6 +126,7 @@ def test_s4_a_factor_that_differs_in_no_level_is_refused() -> None:
         Factor("n", "", levels=(Level("a", 1), Level("b", 1)))
 
 
+TYPO: dict[str, Any] = {"paralel": 3}
 GIVEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "a Flock instead of a function that makes one": (
         lambda path: made(path, agents={"board": Flock()}).run(),
@@ -149,6 +151,22 @@ GIVEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "one text for tags": (lambda path: made(path, tags="nice"), r"Study\.tags takes a list, not the text 'nice'"),
     "no name": (lambda _: Study(" "), r"Study\.study_id is empty"),
     "a constraint that is no expression": (lambda path: made(path, constraints=["n >"]), "n >"),
+    "a text for levels": (
+        lambda path: made(path, factors={"model": "large"}),
+        r"the levels of factor 'model' are 'large': give a list, \['large'\]",
+    ),
+    "a number for levels": (
+        lambda path: made(path, factors={"heat": 0.7}),
+        r"the levels of factor 'heat' are 0.7: give a list, \[0.7\]",
+    ),
+    "a field that no study has": (
+        lambda path: made(path, replicate=3),
+        r"a study has no 'replicate': did you mean replicates\?",
+    ),
+    "an option that no run has": (
+        lambda path: made(path).run(**TYPO),
+        r"a run of a study has no 'paralel': did you mean parallel\?",
+    ),
     "an unknown design": (lambda path: made(path, design="taguchi"), "taguchi"),
     "agents that other processes can't find": (
         lambda path: made(path, agents={"here": lambda seed: seed}).run(isolation="process"),
@@ -162,6 +180,12 @@ def test_s4_what_can_not_work_is_refused_with_what_to_do(tmp_path: Path, what: s
     act, message = GIVEN[what]
     with pytest.raises(ValidationError, match=message):
         act(tmp_path)
+
+
+def test_s4_a_typo_is_told_once(tmp_path: Path) -> None:
+    study = made(tmp_path, factors={"temperature": [0, 1]}, constraints=["temprature < 1"])
+    said = "constraint 'temprature < 1' names temprature; known names: temperature, blocks, factors"
+    assert study.plan().errors == [said]
 
 
 def test_s4_a_dry_run_runs_nothing_and_says_what_a_run_would(tmp_path: Path) -> None:
@@ -192,10 +216,36 @@ def test_s4_parts_that_do_not_fit_together_are_named() -> None:
         agent_specs=("a", "a"),
     )
     said = "\n".join(validate_study(study))
-    for part in ("factor or block 'n' is there twice", "problem 'p' is", "agent 'a' is", "names m, which", "speed"):
+    for part in (
+        "factor or block 'n' is there twice",
+        "problem 'p' is",
+        "agent 'a' is",
+        "names m; known names: n",
+        "speed",
+    ):
         assert part in said
 
 
 def test_s4_an_unknown_problem_is_told_with_the_known_ones() -> None:
     with pytest.raises(ValidationError, match="there is no problem 'x'; known problems: a, b"):
         resolve_problem("x", registry={"b": "text", "a": "text"})
+
+
+def test_an_outcome_that_nothing_measures_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def agent() -> dict[str, Any]:
+        return {"output": {"answer": 1}, "metrics": {"speed": 2}}
+
+    study = made(tmp_path, agents={"a": agent}, outcomes=["sped", "speed"])
+    assert study.run(progress=False).unmeasured == ["sped"]
+    (said,) = [each.getMessage() for each in caplog.records if each.name == "flock"]
+    assert said.startswith("study 'refused': no run has a value of sped; what runs have: speed, ")
+    caplog.clear()
+    study.run(progress=False)  # which has nothing to do
+    assert [each for each in caplog.records if each.name == "flock"] == []
+
+
+def test_options_of_a_design_may_stand_beside_its_kind(tmp_path: Path) -> None:
+    factors = {name: [0, 1] for name in "abcd"}
+    study = made(tmp_path, factors=factors, design={"kind": "fractional", "resolution": "IV"})
+    assert study.design_spec.options == {"resolution": "IV"}
+    assert len(study.plan().conditions) == 8

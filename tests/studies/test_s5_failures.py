@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextvars
 import os
 import signal
 import subprocess
@@ -19,6 +21,7 @@ from flock.studies import RunResult, RunStatus, Study, StudyStoppedError
 from flock.studies.conduct import Conductor, Course, Keeper
 from flock.studies.record import reading
 from flock.studies.running import Options, Running
+from flock.studies.ways import OwnLoop
 
 
 def made(folder: Path, agent: Callable[..., Any], **more: Any) -> Study:
@@ -158,6 +161,11 @@ def test_s5_the_first_failure_of_several_at_a_time_skips_what_has_not_begun(tmp_
     assert statuses.count("failed") + statuses.count("skipped") == 50
 
 
+def test_s5_the_time_of_a_run_begins_when_its_process_is_there(tmp_path: Path) -> None:
+    results = made(tmp_path, quick, problems=["one"]).run(isolation="process", timeout=0.3, progress=False)
+    assert [each.error_info for each in results] == [None]  # though to start a process takes longer
+
+
 async def endless() -> None:
     await asyncio.Event().wait()
 
@@ -208,6 +216,50 @@ def test_s5_a_thread_that_nobody_can_stop_holds_no_study_up(tmp_path: Path, isol
     study = made(tmp_path, sleeps_in_a_thread, problems=["one"])
     results = study.run(timeout=0.1, isolation=isolation, progress=False)
     assert [each.status_reason for each in results] == ["timeout"]
+
+
+def test_s5_a_loop_ends_though_a_thread_that_it_waited_for_goes_on() -> None:
+    go_on, at_work, over = threading.Event(), threading.Event(), threading.Event()
+
+    def blocks_on() -> None:
+        at_work.set()
+        go_on.wait(20)
+        over.set()
+
+    def cancel() -> None:
+        at_work.wait(20)
+        loop.cancel()
+
+    loop = OwnLoop()
+    threading.Thread(target=cancel).start()
+    with pytest.raises(concurrent.futures.CancelledError):
+        loop.wait(asyncio.to_thread(blocks_on))
+    loop.close()
+    assert not over.is_set()
+    go_on.set()
+
+
+SEEN: contextvars.ContextVar[str] = contextvars.ContextVar("SEEN", default="nothing")
+
+
+def leaves_a_trace(request_id: str) -> str:
+    before = SEEN.get()
+    SEEN.set(request_id)
+    return before
+
+
+async def leaves_a_trace_later(request_id: str) -> str:
+    await asyncio.sleep(0)
+    return leaves_a_trace(request_id)
+
+
+@pytest.mark.parametrize("agent", [leaves_a_trace, leaves_a_trace_later])
+@pytest.mark.parametrize(("parallel", "isolation"), [(1, "task"), (2, "task"), (2, "thread")])
+def test_s5_no_run_sees_the_context_variables_of_another(
+    tmp_path: Path, agent: Any, parallel: int, isolation: Any
+) -> None:
+    results = made(tmp_path, agent).run(parallel=parallel, isolation=isolation, progress=False)
+    assert {each.outputs["text"] for each in results} == {"nothing"}
 
 
 async def test_s5_cancelling_a_study_keeps_what_ended_and_says_what_ran(tmp_path: Path) -> None:

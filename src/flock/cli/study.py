@@ -22,6 +22,7 @@ from flock.cli.target import load_study
 from flock.model.errors import FlockError
 from flock.studies.crew import Isolation
 from flock.studies.record import reading
+from flock.studies.results import StudyResults
 from flock.studies.running import OnChange, StudyChangedError
 from flock.studies.runs import RunSpec
 from flock.studies.study import RunOptions, Study
@@ -187,6 +188,7 @@ def _report(
     target: Target,
     *,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="A file .html or .md, not standard output.")] = None,
+    on_change: Changed = "raise",
     bind: Bind = None,
     output_dir: OutputDir = None,
 ) -> None:
@@ -194,7 +196,7 @@ def _report(
     if out is not None and out.suffix not in _REPORTS:
         raise UsageError(f"--out takes a file that ends in {' or '.join(_REPORTS)}, not {out}")
     with own_stdout() as mine:
-        results = _Source(target, bind, output_dir).study().results()
+        results = _read(_Source(target, bind, output_dir).study(), on_change)
         if out is None:
             mine.write(results.report().rstrip("\n") + "\n")
             return
@@ -212,6 +214,7 @@ def _export(
         str, typer.Option("--format", metavar=",".join(_FORMATS), help="How to write them; several with commas.")
     ] = "csv",
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to, not the study's directory.")] = None,
+    on_change: Changed = "raise",
     bind: Bind = None,
     output_dir: OutputDir = None,
 ) -> None:
@@ -223,8 +226,15 @@ def _export(
     with own_stdout() as mine:
         study = _Source(target, bind, output_dir).study()
         with _writing(out or study.directory):
-            paths = study.results().export(formats, folder=out)
+            paths = _read(study, on_change).export(formats, folder=out)
         mine.writelines(f"{path}\n" for path in paths.values())
+
+
+def _read(study: Study, on_change: str) -> StudyResults:
+    try:
+        return study.results(on_change=cast("OnChange", on_change))
+    except StudyChangedError as error:
+        raise UsageError(f"{error}\n(here: --on-change reuse, or --on-change rerun to leave them out)") from error
 
 
 # ---- a run

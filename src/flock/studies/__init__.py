@@ -35,13 +35,13 @@ from flock.studies.running import StudyChangedError
 from flock.studies.runs import AgentExecution, Observation, ObservationLevel, RunBudget, RunResult, RunSpec, RunStatus
 from flock.studies.seeds import SeedPolicy, reproducible_seed
 from flock.studies.stable import ValidationError, hash_identifier, stable_json_dumps
-from flock.studies.study import Study, load_study
+from flock.studies.study import RunOptions, Study, load_study
 
 __all__ = [
     "AgentExecution", "AnalysisPlan", "Block", "Condition", "Constraint", "ConstraintSeverity", "Contrast",
     "DesignKind", "DesignSpec", "DryRunReport", "Factor", "FactorKind", "Hypothesis", "HypothesisDirection",
     "HypothesisKind", "Level", "LocalParallelRunner", "Mediator", "Moderator", "Observation", "ObservationLevel",
-    "OutcomeSpec", "Plan", "Problem", "ProblemPacket", "RunBudget", "RunResult", "RunSpec", "RunStatus",
+    "OutcomeSpec", "Plan", "Problem", "ProblemPacket", "RunBudget", "RunOptions", "RunResult", "RunSpec", "RunStatus",
     "SeedPolicy", "SerialRunner", "Study", "StudyChangedError", "StudyLockedError", "StudyResults",
     "StudyStoppedError", "ValidationError", "build_design", "checkpoint_run_result", "compose_metrics",
     "dry_run_validate", "evaluate_problem", "execute_agent", "export_canonical_artifacts", "hash_identifier",

@@ -12,7 +12,7 @@ from flock.model.evaluation import FAILURE
 from flock.studies.calling import Offer
 from flock.studies.moments import iso
 from flock.studies.runs import AgentExecution, Observation
-from flock.studies.stable import hash_identifier, is_mapping, stable_json_dumps
+from flock.studies.stable import ValidationError, hash_identifier, is_mapping, stable_json_dumps
 from flock.studies.usage import Meter
 
 ARTIFACTS: Final = "artifacts"  # of an output: all that was published
@@ -35,13 +35,16 @@ async def solve(flock: Flock, offer: Offer) -> AgentExecution:
     The output has the fields of the last artifact and all of them under `artifacts`. Tokens and cost are those of
     the spans below the run's. Raises AgentFailedError when an agent failed.
     """
+    posed = _posed(offer)
     with _meter.connected():
         try:
             async with flock.traced_run(offer.spec.run_id) as span:
                 with _meter.counting(span) as tally:
-                    await flock.publish(_posed(offer))
+                    await flock.publish(posed)
                     report = await flock.run_until_idle(drain=True)
             report.raise_for_failures()
+            if not report.succeeded:
+                raise ValidationError(f"no agent on {flock!r} consumes {type(posed).__name__}, so nothing ran")
             found = [each for each in await flock.store.query() if not _is_given(each)]
         finally:
             await flock.shutdown(grace=_GRACE)

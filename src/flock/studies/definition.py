@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from flock.studies.design.designs import DesignSpec
-from flock.studies.design.expressions import names_in
+from flock.studies.design.expressions import MAPPINGS, names_in
 from flock.studies.design.factors import Block, Constraint, Factor
 from flock.studies.design.hypotheses import AnalysisPlan, Hypothesis, OutcomeSpec, unknown_references
-from flock.studies.design.reading import fields_in
+from flock.studies.design.reading import fields_in, refuse_unknown
 from flock.studies.files import replace_text
 from flock.studies.problems import ProblemPacket
 from flock.studies.runs import RunBudget
@@ -24,6 +24,8 @@ SCHEMA_VERSION: Final = "0.2.0"  # of the files that a study writes
 AGENT_FACTORS: Final = ("agent_id", "agent", "agent_spec")  # a factor of such a name says which agent runs
 PROBLEM_FACTORS: Final = ("problem_id", "problem")
 PROBLEM: Final = "problem"  # in `pair_by`
+_OLDER: Final = frozenset({"schema_version", "primary_outcomes", "secondary_outcomes"})  # of files, and of older ones
+_MEANT: Final = {"design": "design_spec", "replicates": "run_budget", "seed": "seed_policy", "agents": "agent_specs"}
 _LIVE: Final = frozenset({"agents", "problems", "evaluators"})  # what text can't hold
 
 N = TypeVar("N")
@@ -108,10 +110,11 @@ class StudyDefinition:
 
     @classmethod
     def from_dict(cls, payload: Mapping[str, Any]) -> Self:
-        """Give what `to_dict` made of one; raises ValidationError for what is missing, and ignores what is unknown."""
+        """Give what `to_dict` made of one; raises ValidationError for what is missing, and for what no study has."""
         if "study_id" not in payload:
             raise ValidationError("this is no study: it has no study_id")
         known = {each.name for each in fields(cls)} - _LIVE
+        refuse_unknown(payload.keys() - _OLDER, known, "a study", _MEANT)
         given = {name: value for name, value in payload.items() if name in known and value is not None}
         primary = payload.get("primary_outcomes")  # as older files say it
         if primary and not any("primary" in each for each in given.get("outcomes", ())):
@@ -173,11 +176,10 @@ def validate_study(study: StudyDefinition) -> list[str]:
     if unknown:
         errors.append(f"pair_by names {', '.join(unknown)}, which is none of {', '.join(sorted(known))}")
     for constraint in study.constraints:
-        names = names_in(constraint.expression or "True") - {*factors, *blocks, "factors", "blocks"}
+        names = names_in(constraint.expression or "True") - {*factors, *blocks, *MAPPINGS}
         if names:
-            errors.append(
-                f"constraint {constraint.constraint_id!r} names {', '.join(sorted(names))}, which is no factor or block"
-            )
+            said = f"constraint {constraint.expression!r} names {', '.join(sorted(names))}; known names: "
+            errors.append(said + ", ".join([*factors, *blocks, *sorted(MAPPINGS)]))
     return errors
 
 

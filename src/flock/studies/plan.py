@@ -126,7 +126,7 @@ def plan_study(
     study = _with_names(study, agents or {}, problems or {})
     found, errors = _conditions_of(study, conditions)
     runs = list(planned_runs(study, found))
-    errors += errors_of(study, found, len(runs))
+    errors += errors_of(study, found, len(runs), designed=not errors)
     bindings = Bindings(evaluators=dict(study.evaluators))
     known_agents, known_problems = {**study.agents, **(agents or {})}, {**study.problems, **(problems or {})}
     for name in dict.fromkeys(each.agent_id for each in runs):
@@ -146,14 +146,16 @@ def dry_run_validate(study: StudyDefinition, *, conditions: Sequence[Condition])
     return DryRunReport(errors_of(study, conditions, count), count)
 
 
-def errors_of(study: StudyDefinition, conditions: Sequence[Condition], planned: int) -> list[str]:
-    """Say what stands in the way of a study with these conditions and so many runs."""
+def errors_of(
+    study: StudyDefinition, conditions: Sequence[Condition], planned: int, *, designed: bool = True
+) -> list[str]:
+    """Say what stands in the way of a study with these conditions and so many runs; none where its design failed."""
     errors = validate_study(study)
     if not study.problem_ids and not any(each.name in PROBLEM_FACTORS for each in study.factors):
         errors.append("the study has no problems: give problems=, problem_ids, or a factor named problem_id")
-    if not any(each.admissible for each in conditions):
+    if designed and not any(each.admissible for each in conditions):
         said = dict.fromkeys(text for each in conditions for text in each.constraint_messages)
-        errors.append("no condition is admissible: " + ("; ".join(said) or "the design has none"))
+        errors.append("no condition is admissible: " + ("; ".join(said) or "there is none"))
     most = study.run_budget.max_runs
     if most is not None and planned > most:
         errors.append(f"{planned} runs are planned, and max_runs is {most}: plan fewer or raise it")

@@ -23,6 +23,7 @@ _LOCK: Final = "record.lock"
 _VERSION: Final = "1"
 _GRACE: Final = 2.0  # seconds that another run of the study has to end, as one that was just left has to
 _PAGES: Final = 8000  # of the log of what was written, before it goes into the file: each time waits for the disk
+INTERRUPTED: Final = "interrupted"  # the reason of runs that were stopped
 _INTERRUPTED: Final = "Interrupted: the process ended while this ran"
 _BLOCK: Final = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.DOTALL | re.MULTILINE)
 _SQL: Final = dict(_BLOCK.findall((resources.files("flock.studies") / "record.sql").read_text("utf-8")))
@@ -42,7 +43,13 @@ class State(NamedTuple):
     generation: int
     fingerprint: str
     status: RunStatus
+    status_reason: str | None
     cost: float | None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was stopped in the middle, and so has failed at nothing."""
+        return self.status_reason == INTERRUPTED
 
 
 class Attempt(NamedTuple):
@@ -97,8 +104,8 @@ class Reader:
     def states(self) -> dict[str, State]:
         """Give where each run stands, by its id."""
         return {
-            run_id: State(attempt, generation, fingerprint, _STATUS[status], cost)
-            for run_id, attempt, generation, fingerprint, status, cost in self._db.execute(_SQL["states"])
+            run_id: State(attempt, generation, fingerprint, _STATUS[status], reason, cost)
+            for run_id, attempt, generation, fingerprint, status, reason, cost in self._db.execute(_SQL["states"])
         }
 
     def results(self) -> dict[str, RunResult | str]:

@@ -53,7 +53,7 @@ INSERT INTO attempts (
 UPDATE attempts SET status = 'failed', status_reason = 'interrupted', error_info = ? WHERE status = 'running'
 
 -- name: states
-SELECT run_id, attempts, generation, fingerprint, status, cost_usd FROM runs
+SELECT run_id, attempts, generation, fingerprint, status, status_reason, cost_usd FROM runs
 
 -- name: results
 SELECT run_id, result, status, status_reason, started_at, error_info FROM runs

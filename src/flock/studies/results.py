@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -16,9 +17,11 @@ from flock.studies.analysis.measurements import PASS_AT_K, SUMMARY, Measurements
 from flock.studies.files import replace_bytes, replace_text
 from flock.studies.plan import Plan
 from flock.studies.running import export
-from flock.studies.runs import RunResult, RunStatus
+from flock.studies.runs import RunResult, RunStatus, known_outcomes, outcome_of
 from flock.studies.stable import ValidationError
 
+logger = logging.getLogger("flock")
+_LOOKED_AT: Final = 20  # results, to say what there is
 FORMATS: Final = ("csv", "jsonl", "sqlite", "parquet")
 
 
@@ -60,6 +63,22 @@ class StudyResults(Sequence[RunResult]):
     def runs(self) -> list[RunResult]:
         """The results as a list."""
         return list(self._runs)
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """The outcomes of the study that no run which succeeded has a value of."""
+        good = [each for each in self._runs if each.status is RunStatus.SUCCESS]
+        names = [each.name for each in self.plan.study.outcomes] if good else []
+        return [name for name in names if all(outcome_of(each, name) is None for each in good)]
+
+    def warn(self) -> None:
+        """Log a warning of outcomes that nothing has measured."""
+        if missing := self.unmeasured:
+            known = ", ".join(known_outcomes(self._runs[:_LOOKED_AT])) or "none"
+            logger.warning(
+                "study %r: no run has a value of %s; what runs have: %s",
+                self.plan.study.study_id, ", ".join(missing), known,
+            )  # fmt: skip
 
     @property
     def failures(self) -> list[RunResult]:

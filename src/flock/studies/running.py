@@ -87,6 +87,7 @@ class Running:
         self._conductor: Conductor | None = None
         self._loop = loop
         self._stopped = False
+        self.ran = 0  # how many runs there were to do
 
     def stop(self) -> None:
         """Stop at once, from any thread."""
@@ -103,6 +104,7 @@ class Running:
                 record = stack.enter_context(writing(study.directory, study.study_id, anew=not options.resume))
             done = {} if record is None or not options.resume else self._done(record)
             jobs = self._jobs(done)
+            self.ran = len(jobs)
             try:
                 yield from self._run(jobs, record, done)
             finally:
@@ -112,7 +114,7 @@ class Running:
         """Give the runs that need not run again; raises StudyChangedError when that is not to be decided here."""
         ended = {RunStatus.SUCCESS} if self._options.retry_failed else {RunStatus.SUCCESS, RunStatus.FAILED}
         same, other = sorted_out(self._fingerprints, record.before, record.generation)
-        done = {run_id: state for run_id, state in same.items() if state.status in ended}
+        done = {run_id: state for run_id, state in same.items() if state.status in ended and not state.interrupted}
         changed = {run_id: state for run_id, state in other.items() if state.status is RunStatus.SUCCESS}
         match self._options.on_change:
             case "raise" if changed:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, closing
-from dataclasses import replace
+from dataclasses import fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
@@ -15,6 +16,7 @@ from flock.studies.definition import StudyDefinition
 from flock.studies.design.designs import DesignKind, DesignSpec
 from flock.studies.design.factors import Block, Constraint, Factor
 from flock.studies.design.hypotheses import OutcomeSpec
+from flock.studies.design.reading import refuse_unknown
 from flock.studies.plan import Plan, plan_study
 from flock.studies.problems import ProblemPacket, packet_of
 from flock.studies.results import StudyResults
@@ -91,6 +93,7 @@ class Study(StudyDefinition):
         Raises:
             ValidationError: for what can never work.
         """
+        refuse_unknown(more, {*(each.name for each in fields(cls)), *signature(cls.build).parameters}, "a study")
         named, packets = _agents(agents), _problems(problems)
         spec, found = _design(design, factors)
         measured = _outcomes(outcomes)
@@ -118,31 +121,32 @@ class Study(StudyDefinition):
         return with_cost(plan_study(self))
 
     def run(self, **options: Unpack[RunOptions]) -> StudyResults:
-        """Run what is left to do, from anywhere but a coroutine, and give the results of all planned runs.
+        """Run what is left to do and give the results of all planned runs; `RunOptions` says what the options mean.
 
-        Raises ValidationError before anything runs when the plan has errors, StudyLockedError while another run of
-        the study writes, StudyChangedError for results of other agents. What failed is in the results. Ctrl-C keeps
-        what has ended, writes the files and raises KeyboardInterrupt.
+        It blocks, and works from anywhere; in a coroutine `arun` is better. Raises ValidationError before anything runs
+        when the plan has errors, StudyLockedError while another run of the study writes, StudyChangedError for results
+        of other agents. What failed is in the results. Ctrl-C keeps what has ended, writes the files and raises
+        KeyboardInterrupt: the next run goes on from there.
         """
         plan = plan_study(self)
-        running = Running(plan, Options(**options))
+        running = Running(plan, _options(options))
         with closing(running.results()) as results:
             for _ in results:
                 pass
-        return StudyResults(plan, running.all())
+        return _given(plan, running)
 
     async def arun(self, **options: Unpack[RunOptions]) -> StudyResults:
         """Do what `run` does without blocking; what agents await runs on this event loop."""
         plan = plan_study(self)
-        running = Running(plan, Options(**options), asyncio.get_running_loop())
+        running = Running(plan, _options(options), asyncio.get_running_loop())
         async with aclosing(streamed(running)) as results:
             async for _ in results:
                 pass
-        return StudyResults(plan, await asyncio.to_thread(running.all))
+        return await asyncio.to_thread(_given, plan, running)
 
     async def astream(self, **options: Unpack[RunOptions]) -> AsyncGenerator[RunResult, None]:
         """Give each result as it is kept; leaving the iteration, at once in `aclosing(...)`, stops the study."""
-        running = Running(plan_study(self), Options(**options), asyncio.get_running_loop())
+        running = Running(plan_study(self), _options(options), asyncio.get_running_loop())
         async with aclosing(streamed(running)) as results:
             async for result in results:
                 yield result
@@ -155,6 +159,19 @@ class Study(StudyDefinition):
         """
         plan = plan_study(self)
         return StudyResults(plan, stored(plan, on_change))
+
+
+def _given(plan: Plan, running: Running) -> StudyResults:
+    """Give the results of a run that has ended."""
+    results = StudyResults(plan, running.all())
+    if running.ran:
+        results.warn()
+    return results
+
+
+def _options(given: RunOptions) -> Options:
+    refuse_unknown(given, RunOptions.__annotations__, "a run of a study")
+    return Options(**given)
 
 
 def load_study(path: str | Path) -> Study:
@@ -224,10 +241,15 @@ def _design(given: Any, factors: Any) -> tuple[DesignSpec, tuple[Factor, ...]]: 
 def _factors(given: Any) -> tuple[Factor, ...]:  # noqa: ANN401 - see `build`
     if not is_mapping(given):
         return tuple(given)
-    return tuple(
-        levels if isinstance(levels, Factor) else Factor(str(name), "", levels=tuple(levels))
-        for name, levels in given.items()
-    )
+    return tuple(_factor(str(name), levels) for name, levels in given.items())
+
+
+def _factor(name: str, levels: Any) -> Factor:  # noqa: ANN401 - see `build`
+    if isinstance(levels, Factor):
+        return levels
+    if isinstance(levels, str) or not hasattr(levels, "__iter__"):
+        raise ValidationError(f"the levels of factor {name!r} are {levels!r}: give a list, [{levels!r}]")
+    return Factor(name, "", levels=tuple(levels))
 
 
 def _blocks(given: Any) -> tuple[Block, ...]:  # noqa: ANN401 - see `build`
@@ -254,4 +276,6 @@ def _evaluators(given: Any, outcomes: Sequence[OutcomeSpec]) -> dict[str, Callab
         return {}
     if is_mapping(given):
         return {str(name): each for name, each in given.items()}
+    if not callable(given):
+        return {name_of(each): each for each in given}
     return {outcomes[0].name if outcomes else name_of(given): given}

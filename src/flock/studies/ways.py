@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
@@ -79,7 +80,7 @@ class OwnLoop:
         if self._runner is None:
             self._runner = asyncio.Runner()
         try:
-            return self._runner.run(self._awaited(work))
+            return self._runner.run(self._awaited(work), context=contextvars.copy_context())
         except asyncio.CancelledError as error:
             raise concurrent.futures.CancelledError(*error.args) from error
 

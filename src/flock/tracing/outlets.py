@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from opentelemetry import metrics
 from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.util.types import Attributes
 from typing_extensions import override
 
@@ -46,11 +49,23 @@ class Outlets(SpanProcessor):
         return all(flushed)
 
 
+class _Ids(IdGenerator):
+    """Draws ids from the system, and leaves the chance of `random` to those who have seeded it."""
+
+    @override
+    def generate_span_id(self) -> int:
+        return int.from_bytes(os.urandom(8)) or 1
+
+    @override
+    def generate_trace_id(self) -> int:
+        return int.from_bytes(os.urandom(16)) or 1
+
+
 class OutletTracerProvider(TracerProvider):
     """A tracer provider that is silent while no outlet is connected, and knows whether payloads are wanted."""
 
     def __init__(self, resource: Resource) -> None:
-        super().__init__(resource=resource)
+        super().__init__(resource=resource, id_generator=_Ids())
         self.outlets = Outlets()
         self.payload_requests = 0
         self.add_span_processor(self.outlets)

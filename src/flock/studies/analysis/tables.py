@@ -139,12 +139,15 @@ def said_of(estimate: Estimate) -> dict[str, Any]:
 def _bounded(estimate: Estimate, problems: int) -> Estimate:
     """Keep the interval of a proportion within 0 and 1.
 
-    Where all problems agree, their spread says nothing, and Wilson's interval takes each problem for one value.
+    Where all problems agree, their spread says nothing: Wilson's interval takes each problem for one value when all
+    values are the same, else each run.
     """
     if estimate.se == 0 and estimate.value in {0.0, 1.0}:
         hits = problems if estimate.value else 0
         found = proportion(hits, problems, confidence=estimate.confidence)
         return replace(found, n=estimate.n, method="Wilson over problems")
+    if estimate.se == 0:
+        return proportion(round(estimate.value * estimate.n), estimate.n, confidence=estimate.confidence)
     return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
 
 

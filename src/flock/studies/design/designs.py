@@ -29,6 +29,7 @@ from flock.studies.design.reading import fields_in, filled, mapping_of, whole, w
 from flock.studies.design.treatments import centre, fraction, hypercube
 from flock.studies.stable import ValidationError
 
+_OPTIONS = ("resolution", "generator", "bounds", "strength", "row_factor", "column_factor", "treatment_factor")
 _SIDES = ("row_factor", "column_factor", "treatment_factor")
 
 
@@ -99,8 +100,10 @@ class DesignSpec:
         """Give what `to_jsonable` made of one; some fields may be among its options instead."""
         if isinstance(data, cls):
             return data
-        found = fields_in(cls, data)
-        options = mapping_of(found.get("options") or {}, "DesignSpec.options")
+        given = mapping_of(data, "a design")
+        beside = {name: given.pop(name) for name in _OPTIONS if name in given}
+        found = fields_in(cls, given)
+        options = mapping_of(found.get("options") or {}, "DesignSpec.options") | beside
         for name in ("matrix_path", "n_samples", "center_points", "block_randomization_key"):
             if found.get(name) is None and options.get(name) is not None:
                 found[name] = options[name]
@@ -197,7 +200,9 @@ def _check(factors: Sequence[Factor], blocks: Sequence[Block], constraints: Sequ
         unknown = names_in(each.expression) - {*names, *MAPPINGS} if each.expression is not None else ()
         if unknown:
             known = ", ".join([*names, *sorted(MAPPINGS)])
-            raise ValidationError(f"constraint {each.constraint_id!r} names {', '.join(sorted(unknown))}, not {known}")
+            raise ValidationError(
+                f"constraint {each.expression!r} names {', '.join(sorted(unknown))}; known names: {known}"
+            )
 
 
 def _names(factors: Sequence[Factor], blocks: Sequence[Block]) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
+from difflib import get_close_matches
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, TypeGuard, TypeVar
 
 from flock.studies.stable import ValidationError
@@ -74,3 +76,15 @@ def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
 
 def _is_list(value: object) -> TypeGuard[list[object] | tuple[object, ...]]:
     return isinstance(value, list | tuple)
+
+
+def refuse_unknown(
+    given: Iterable[str], known: Iterable[str], what: str, meant: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Raise ValidationError for names that there are not, with what may have been meant."""
+    names = sorted(known)
+    for name in given:
+        if name not in names:
+            near = meant.get(name) or next(iter(get_close_matches(str(name), names, 1)), None)
+            said = f"did you mean {near}?" if near else f"it has {', '.join(names)}"
+            raise ValidationError(f"{what} has no {name!r}: {said}")
