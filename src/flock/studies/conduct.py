@@ -15,23 +15,12 @@ from typing import Final
 
 from flock.model.errors import FlockError
 from flock.studies.agents import awaits
-from flock.studies.attempt import Job, attempt, failure, skipped
-from flock.studies.crew import (
-    Hire,
-    Isolation,
-    News,
-    ProcessWorker,
-    SharedLoop,
-    SharingWorker,
-    Shift,
-    TaskWorker,
-    ThreadWorker,
-    Worker,
-)
+from flock.studies.attempt import Job, attempt, error_text, failure, skipped
+from flock.studies.crew import Hire, Isolation, News, ProcessWorker, Shift, TaskWorker, ThreadWorker, Worker
 from flock.studies.moments import now
 from flock.studies.record import Record
 from flock.studies.runs import RunResult, RunSpec, RunStatus
-from flock.studies.seeds import Watch, preserved
+from flock.studies.seeds import Watch, sole
 from flock.studies.ways import Blocking, OwnLoop
 from flock.sync import ThreadPool
 from flock.sync.driving import at_once
@@ -40,6 +29,7 @@ _STOPPED: Final = "Interrupted: the study was stopped while this ran"
 TOUCHED: Final = "global_random"  # in a run's provenance: why its result may not come again
 _QUICK: Final = 0.002  # seconds: what took no longer may as well run again
 _MOMENT: Final = 0.005  # seconds within which results are kept together
+_LOOK: Final = 1.0  # seconds after which somebody else's loop is looked at
 _FAIL_FAST: Final = "fail_fast_after_failed_run"
 
 
@@ -55,11 +45,6 @@ class Course:
     isolation: Isolation = "task"
     timeout: float | None = None
     fail_fast: bool = False
-
-    @property
-    def alone(self) -> bool:
-        """Whether no two runs are in one process at a time, so that global chance can be seeded for each."""
-        return self.parallel == 1 or self.isolation == "process"
 
 
 class Keeper:
@@ -92,6 +77,8 @@ class Conductor:
         self._kept = 0.0  # when news were kept last
         self._watch, self._touched = Watch(), set[str]()
         self._workers = 0
+        self._own: OwnLoop | None = None
+        self._alone = course.isolation == "process"  # whether no two runs are in one process at a time
         self._failed = False
 
     def stop(self) -> None:
@@ -103,8 +90,8 @@ class Conductor:
         """Run jobs in their order. What runs when this is left is stopped and kept as interrupted."""
         course = self._course
         with ExitStack() as stack:
-            if course.alone:
-                stack.enter_context(preserved())
+            if course.isolation != "process":
+                self._alone = course.parallel == 1 and stack.enter_context(sole())
             if course.parallel == 1 and course.timeout is None and course.isolation == "task" and self._loop is None:
                 yield from self._one_by_one(jobs)
             else:
@@ -120,7 +107,7 @@ class Conductor:
             try:
                 for number, job in enumerate(jobs, 1):
                     current, started = job, now()
-                    held.append(result := copy_context().run(at_once, attempt(job, way, alone=True)))
+                    held.append(result := _run(job, way, alone=self._alone))
                     current = None
                     last = self._ends_intake(result) or number == len(jobs)
                     if last or result.latency > _QUICK or now() - kept > _MOMENT:
@@ -135,64 +122,92 @@ class Conductor:
                 self._keeper.advance([*held, *([] if current is None else [_stopped(current, started)])], [])
 
     def _side_by_side(self, jobs: Sequence[Job], stack: ExitStack) -> Generator[RunResult]:
-        shift = Shift(jobs, self._news, fail_fast=self._course.fail_fast, alone=self._course.alone)
+        shift = Shift(jobs, self._news, fail_fast=self._course.fail_fast, alone=self._alone)
         hire = self._hiring(shift, jobs, stack)
         try:
             for _ in range(min(self._course.parallel, len(jobs))):
                 self._hire(hire)
             while self._workers:
-                self._hear(hire)
+                self._hear(shift, hire)
                 yield from self._keep()
                 if self._stopping.is_set():
                     raise StudyStoppedError("the study was stopped")
         finally:
             shift.closed = True
-            self._give_up()
+            self._give_up(shift)
         if self._failed:
             yield from self._skip(shift.left())
 
     def _hiring(self, shift: Shift, jobs: Sequence[Job], stack: ExitStack) -> Hire:
         match self._course.isolation:
             case "process":
-                return partial(ProcessWorker, shift)
+                return lambda _: ProcessWorker(shift)
             case "thread":
-                return partial(ThreadWorker, shift)
+                return lambda _: ThreadWorker(shift)
             case "task":
-                loop = self._loop or stack.enter_context(closing(SharedLoop())).loop
                 agents = {id(job.agent): job.agent for job in jobs}.values()
                 if self._loop is None and not any(map(awaits, agents)):  # what blocks is best in threads all along
-                    return partial(SharingWorker, shift, loop)
-                return partial(TaskWorker, shift, loop, stack.enter_context(closing(ThreadPool("flock study"))))
+                    shared = stack.enter_context(closing(OwnLoop()))
+                    return lambda _: ThreadWorker(shift, shared.loop())
+                threads = stack.enter_context(closing(ThreadPool("flock study")))
+                return partial(self._task_worker, shift, threads, stack)
 
-    def _hire(self, hire: Hire) -> None:
+    def _task_worker(self, shift: Shift, threads: ThreadPool, stack: ExitStack, again: bool) -> Worker:  # noqa: FBT001
+        """Give a worker on the loop; again on another of ours, since a run that was given up may block this one."""
+        if self._loop is not None:
+            return TaskWorker(shift, self._loop, threads)
+        if again or self._own is None:
+            self._own = stack.enter_context(closing(OwnLoop()))
+        return TaskWorker(shift, self._own.loop(), threads)
+
+    def _hire(self, hire: Hire, *, again: bool = False) -> None:
         self._workers += 1
-        hire()
+        hire(again)
 
-    def _hear(self, hire: Hire) -> None:
+    def _hear(self, shift: Shift, hire: Hire) -> None:
         """Wait for news, or until the time of a run is over."""
         with suppress(queue.Empty):
-            self._take(self._news.get(timeout=self._patience()))
+            self._take(self._news.get(timeout=self._patience()), hire)
             self._stopping.wait(self._kept + _MOMENT - now())  # what comes within a moment is kept together
-            self._take_all()
-        self._give_up_overdue(hire)
+            self._take_all(hire)
+        self._give_up_overdue(shift, hire)
+        if self._loop is not None and self._loop.is_closed():
+            raise StudyStoppedError("the event loop of the study was closed")
 
-    def _take_all(self) -> None:
+    def _take_all(self, hire: Hire | None) -> None:
         with suppress(queue.Empty):
             while True:
-                self._take(self._news.get_nowait())
+                self._take(self._news.get_nowait(), hire)
 
-    def _take(self, news: News | None) -> None:
+    def _take(self, news: News | None, hire: Hire | None) -> None:
         if news is None or news.worker.given_up:
             return
         worker, job, result = news
         if job is None:
-            self._workers -= 1
+            self._lose(worker, hire)
         elif result is None:
             self._running[job.spec.run_id] = worker, job
         else:
             del self._running[job.spec.run_id]
-            self._ended.append(result)
-            self._ends_intake(result)
+            self._end(result)
+
+    def _lose(self, worker: Worker, hire: Hire | None) -> None:
+        """Count a worker that has left; one that leaves a job behind was ended by it, or with its loop."""
+        self._workers -= 1
+        job = worker.job
+        if job is None:
+            return
+        del self._running[job.spec.run_id]
+        said = "CancelledError: the run ended the loop that it was on"
+        self._end(failure(job.spec, said, started=worker.started, reason="exception", family=job.packet.family))
+        if self._loop is not None:  # whoever runs that loop has ended it
+            self._stopping.set()
+        elif hire is not None:
+            self._hire(hire, again=True)
+
+    def _end(self, result: RunResult) -> None:
+        self._ended.append(result)
+        self._ends_intake(result)
 
     def _keep(self) -> list[RunResult]:
         """Keep what has begun and what has ended, and give the latter."""
@@ -204,7 +219,7 @@ class Conductor:
 
     def _mark(self, ended: Sequence[RunResult]) -> None:
         """Mark the runs beside which somebody drew from global chance, who may have been any of them."""
-        if self._course.alone:
+        if self._alone:
             return
         if self._watch.touched():
             self._touched.update(self._running, (each.run_id for each in ended))
@@ -215,24 +230,25 @@ class Conductor:
     def _patience(self) -> float | None:
         limit = self._course.timeout
         if limit is None or not self._running:
-            return None
+            return None if self._loop is None else _LOOK
         first = min(worker.started for worker, _ in self._running.values())
         return limit if first == inf else max(0.0, first + limit - now())
 
-    def _give_up_overdue(self, hire: Hire) -> None:
+    def _give_up_overdue(self, shift: Shift, hire: Hire) -> None:
         """Give up the runs whose time is over, each with its worker, in whose place another comes."""
         limit, moment = self._course.timeout, now()
         if limit is None:
             return
         for worker, job in [each for each in self._running.values() if each[0].started + limit <= moment]:
+            if not shift.give_up(worker, job):
+                continue
             del self._running[job.spec.run_id]
-            worker.give_up()
+            if self._course.isolation != "process":  # its thread may go on drawing from global chance
+                self._alone = shift.alone = False
             self._workers -= 1
-            self._hire(hire)
             said = f"TimeoutError: it took longer than {limit:g} s"
-            result = failure(job.spec, said, started=worker.started, reason="timeout", family=job.packet.family)
-            self._ended.append(result)
-            self._ends_intake(result)
+            self._end(failure(job.spec, said, started=worker.started, reason="timeout", family=job.packet.family))
+            self._hire(hire, again=True)
 
     def _ends_intake(self, result: RunResult) -> bool:
         self._failed |= self._course.fail_fast and result.status is RunStatus.FAILED
@@ -243,14 +259,26 @@ class Conductor:
         self._keeper.advance(results, [])
         yield from results
 
-    def _give_up(self) -> None:
+    def _give_up(self, shift: Shift) -> None:
         """Stop what runs, and keep that it did, and what has ended meanwhile."""
-        self._take_all()
-        for worker, job in self._running.values():
-            worker.give_up()
-            self._ended.append(_stopped(job, worker.started))
+        self._take_all(None)
+        for worker, job in list(self._running.values()):
+            if shift.give_up(worker, job):
+                self._ended.append(_stopped(job, worker.started))
+        self._take_all(None)
         self._running.clear()
         self._keep()
+
+
+def _run(job: Job, way: Blocking, *, alone: bool) -> RunResult:
+    """Run a job in this thread, in a context of its own."""
+    started = now()
+    try:
+        return copy_context().run(at_once, attempt(job, way, alone=alone))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever an agent raises must not end the study
+        return failure(job.spec, error_text(error), started=started, reason="exception", family=job.packet.family)
 
 
 def _stopped(job: Job, started: float) -> RunResult:

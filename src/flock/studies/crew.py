@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextvars
 import multiprocessing
+import os
 import queue
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from math import inf
-from multiprocessing.connection import Connection
-from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
+from multiprocessing.connection import Connection, wait
+from typing import Any, Final, Literal, NamedTuple
 
 from typing_extensions import override
 
 from flock.studies.attempt import Job, attempt, error_text, failure
 from flock.studies.moments import now
 from flock.studies.runs import RunResult, RunStatus
-from flock.studies.ways import Blocking, OnLoop, OwnLoop, Way, leave_threads
+from flock.studies.ways import Blocking, OnLoop, OwnLoop, Waiter
 from flock.sync import ThreadPool
 from flock.sync.driving import at_once
 
-T = TypeVar("T")
 Isolation = Literal["task", "thread", "process"]
 ISOLATIONS: Final = ("task", "thread", "process")
 _PATIENCE: Final = 5.0  # seconds that a loop's last tasks and a process have to end
@@ -53,18 +52,36 @@ class Shift:
         self._lock = threading.Lock()
 
     def take(self, worker: Worker) -> Job | None:
-        """Give the next job and tell that it begins; None when the worker may leave."""
+        """Give the next job and tell that it begins; None when the worker has to leave."""
         with self._lock:
             job = None if self.closed or worker.given_up else next(self._jobs, None)
-        worker.started = worker.begins()
-        self._news.put(News(worker, job))
+            worker.job, worker.started = job, worker.begins()
+        if job is not None:
+            self._news.put(News(worker, job))
         return job
 
     def tell(self, worker: Worker, job: Job, result: RunResult) -> None:
-        """Tell what came of a job."""
+        """Tell what came of a job, unless the worker was given up."""
+        with self._lock:
+            if worker.given_up:
+                return
+            worker.job = None
         if self._fail_fast and result.status is RunStatus.FAILED:
             self.closed = True
         self._news.put(News(worker, job, result))
+
+    def leave(self, worker: Worker) -> None:
+        """Tell that a worker has left."""
+        self._news.put(News(worker, None))
+
+    def give_up(self, worker: Worker, job: Job) -> bool:
+        """Give a worker up for a job; False when it has just told what came of that."""
+        with self._lock:
+            if worker.job is not job:
+                return False
+            worker.given_up = True
+        worker.stop()
+        return True
 
     def left(self) -> list[Job]:
         """Give the jobs that nobody took."""
@@ -76,15 +93,15 @@ class Worker:
     """Takes jobs until there are none, or until it is given up. `started` is when its job began (UTC seconds)."""
 
     started = 0.0
+    job: Job | None = None
     given_up = False
 
     def begins(self) -> float:
         """Say when a job begins that is taken now."""
         return now()
 
-    def give_up(self) -> None:
+    def stop(self) -> None:
         """Stop the job where that can be done; what comes of it is nobody's business any more."""
-        self.given_up = True
 
 
 class TaskWorker(Worker):
@@ -96,26 +113,33 @@ class TaskWorker(Worker):
         self._future = asyncio.run_coroutine_threadsafe(self._work(), loop)
 
     @override
-    def give_up(self) -> None:
+    def stop(self) -> None:
         """Cancel the task, and with it its run."""
-        super().give_up()
         self._future.cancel()
 
     async def _work(self) -> None:
-        while (job := self._shift.take(self)) is not None:
-            run = asyncio.create_task(self._run(job))
-            try:
-                result = await run
-            except asyncio.CancelledError as error:
-                if self.given_up or not run.cancelled():
-                    raise
-                result = failure(job.spec, error_text(error), started=self.started, reason="exception")
-            self._shift.tell(self, job, result)
+        try:
+            while (job := self._shift.take(self)) is not None:
+                self._shift.tell(self, job, await self._outcome(job))
+        finally:
+            self._shift.leave(self)
+
+    async def _outcome(self, job: Job) -> RunResult:
+        """Run a job in a task of its own, which its agent may cancel."""
+        run, me = asyncio.create_task(self._run(job)), asyncio.current_task()
+        try:
+            return await run
+        except asyncio.CancelledError as error:
+            if not run.cancelled() or (me is not None and me.cancelling()):
+                raise
+            return failure(job.spec, error_text(error), started=self.started, reason="exception")
 
     async def _run(self, job: Job) -> RunResult:
         try:
             return await attempt(job, self._way, alone=self._shift.alone)
-        except KeyboardInterrupt as error:  # of the agent: it would end a loop that others use, too
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - of the agent: it would end a loop that others use, too
             return failure(job.spec, error_text(error), started=self.started, reason="exception")
 
 
@@ -136,6 +160,7 @@ class ThreadedWorker(Worker):
                     result = failure(job.spec, error_text(error), started=self.started, reason="exception")
                 self.shift.tell(self, job, result)
         finally:
+            self.shift.leave(self)
             self.end()
 
     def run(self, job: Job) -> RunResult:
@@ -146,60 +171,20 @@ class ThreadedWorker(Worker):
         """Let go of what the worker has."""
 
 
-class SharingWorker(ThreadedWorker):
-    """A thread whose runs await on a loop that all of them share."""
-
-    def __init__(self, shift: Shift, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the thread."""
-        self._loop, self._way = loop, Blocking(self._wait)
-        self._waiting: concurrent.futures.Future[Any] | None = None
-        super().__init__(shift)
-
-    @override
-    def give_up(self) -> None:
-        """Cancel what is awaited."""
-        super().give_up()
-        if self._waiting is not None:
-            self._waiting.cancel()
-
-    @override
-    def run(self, job: Job) -> RunResult:
-        """Run a job to its end."""
-        return at_once(attempt(job, self._way, alone=self.shift.alone))
-
-    def _wait(self, work: Awaitable[T]) -> T:
-        self._waiting = asyncio.run_coroutine_threadsafe(_contained(work), self._loop)
-        try:
-            result, error = self._waiting.result()
-        finally:
-            self._waiting = None
-        if error is not None:
-            raise error
-        return cast("T", result)
-
-
-async def _contained(work: Awaitable[T]) -> tuple[T | None, BaseException | None]:
-    """Await, and give what would end a loop that others use, too."""
-    try:
-        return await work, None
-    except (SystemExit, KeyboardInterrupt) as error:
-        return None, error
-
-
 class ThreadWorker(ThreadedWorker):
-    """A thread with an event loop of its own."""
+    """A thread that awaits on a loop: on one that several share, or on its own."""
 
-    def __init__(self, shift: Shift) -> None:
+    def __init__(self, shift: Shift, shared: asyncio.AbstractEventLoop | None = None) -> None:
         """Start the thread."""
-        self._loop = OwnLoop()
-        self._way: Way = Blocking(self._loop.wait)
+        self._own = OwnLoop()
+        self._waiter = self._own if shared is None else Waiter(lambda: shared)
+        self._way = Blocking(self._waiter.wait)
         super().__init__(shift)
 
     @override
-    def give_up(self) -> None:
+    def stop(self) -> None:
         """Cancel what is awaited."""
-        super().give_up()
-        self._loop.cancel()
+        self._waiter.cancel()
 
     @override
     def run(self, job: Job) -> RunResult:
@@ -208,8 +193,8 @@ class ThreadWorker(ThreadedWorker):
 
     @override
     def end(self) -> None:
-        """End the loop."""
-        self._loop.close()
+        """End the loop, unless others share it."""
+        self._own.close()
 
 
 class ProcessWorker(ThreadedWorker):
@@ -224,9 +209,8 @@ class ProcessWorker(ThreadedWorker):
         return inf if self._pipe is None else now()
 
     @override
-    def give_up(self) -> None:
+    def stop(self) -> None:
         """Kill the process."""
-        super().give_up()
         process = self._process
         if process is not None:
             process.kill()
@@ -251,10 +235,13 @@ class ProcessWorker(ThreadedWorker):
         """Start a process and wait until it can run jobs."""
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), name="flock study", daemon=True)
-        self._process.start()
+        process = context.Process(target=_serve, args=(theirs,), name="flock study", daemon=True)
+        process.start()
+        self._process = process
         theirs.close()
         self._pipe.recv()
+        if self.given_up:
+            process.kill()
         return self._pipe
 
     @override
@@ -263,11 +250,13 @@ class ProcessWorker(ThreadedWorker):
         if self._pipe is not None:
             self._pipe.close()
             self._process.join(_PATIENCE)
+            self._process.kill()
 
 
 def _serve(pipe: Connection) -> None:
     """Run jobs in this process until nobody sends any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started the process ends it
+    threading.Thread(target=_follow_parent, daemon=True).start()
     loop = OwnLoop()
     way = Blocking(loop.wait)
     try:
@@ -281,25 +270,12 @@ def _serve(pipe: Connection) -> None:
         loop.close()
 
 
-class SharedLoop:
-    """An event loop in a thread of its own, for the awaits of all workers."""
-
-    def __init__(self) -> None:
-        """Start it."""
-        self.loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._work, name="flock study loop", daemon=True)
-        self._thread.start()
-
-    def _work(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
-            runner.run(self._stop.wait())
-            leave_threads(self.loop)
-
-    def close(self) -> None:
-        """End it; what is left on it is cancelled."""
-        self.loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(_PATIENCE)
+def _follow_parent() -> None:
+    """End this process with the one that started it, however that ends."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
-Hire = Callable[[], Worker]
+Hire = Callable[[bool], Worker]  # True for one in the place of one that was given up

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,8 +69,27 @@ def preserved() -> Generator[None]:
         yield
     finally:
         random.setstate(before[0])
-        if before[1] is not None and (numpy_random := _numpy_random()) is not None:
-            numpy_random.set_state(before[1])
+        if (numpy_random := _numpy_random()) is not None:
+            if before[1] is None:  # it was loaded in between
+                numpy_random.seed()
+            else:
+                numpy_random.set_state(before[1])
+
+
+@contextmanager
+def sole() -> Generator[bool]:
+    """Be the only one who seeds the generators of this process, and give their state back; False while another is."""
+    if not _seeding.acquire(blocking=False):
+        yield False
+        return
+    try:
+        with preserved():
+            yield True
+    finally:
+        _seeding.release()
+
+
+_seeding = threading.Lock()
 
 
 def seed_globally(seed: int) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextvars
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from typing_extensions import override
 
-from flock.sync import ThreadPool, run_sync
+from flock.sync import ThreadPool
+from flock.sync.host import Host
 
 T = TypeVar("T")
 
@@ -65,44 +65,63 @@ class OnLoop(Way):
         return result
 
 
-class OwnLoop:
-    """An event loop for one thread that waits, made when it is needed first."""
+class Waiter:
+    """Blocks a thread until what it awaits has ended on a loop that another thread runs."""
 
-    def __init__(self) -> None:
-        """Have none yet."""
-        self._runner: asyncio.Runner | None = None
-        self._task: asyncio.Task[Any] | None = None
+    def __init__(self, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        """Await on the loop that this gives when it is needed."""
+        self._loop = loop
+        self._future: concurrent.futures.Future[Any] | None = None
 
     def wait(self, work: Awaitable[T]) -> T:
-        """Await to the end: here, or on the loop in the background where one runs in this thread already."""
-        if _runs_here():
-            return run_sync(lambda: awaited(work))
-        if self._runner is None:
-            self._runner = asyncio.Runner()
+        """Await to the end; what interrupts the wait cancels the work."""
+        self._future = future = asyncio.run_coroutine_threadsafe(_contained(work), self._loop())
         try:
-            return self._runner.run(self._awaited(work), context=contextvars.copy_context())
-        except asyncio.CancelledError as error:
-            raise concurrent.futures.CancelledError(*error.args) from error
-
-    async def _awaited(self, work: Awaitable[T]) -> T:
-        self._task = asyncio.current_task()
-        try:
-            return await work
+            result, error = future.result()
+        except BaseException:
+            future.cancel()
+            raise
         finally:
-            self._task = None
+            self._future = None
+        if error is not None:
+            raise error
+        return cast("T", result)
 
     def cancel(self) -> None:
         """Cancel what is awaited, from another thread."""
-        task, runner = self._task, self._runner
-        if task is not None and runner is not None:
-            runner.get_loop().call_soon_threadsafe(task.cancel)
+        if (future := self._future) is not None:
+            future.cancel()
+
+
+class OwnLoop(Waiter):
+    """A waiter with a loop of its own, which is started when it is needed first, and survives what is done to it."""
+
+    def __init__(self) -> None:
+        """Have none yet."""
+        self._host: Host | None = None
+        super().__init__(self.loop)
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Give the loop."""
+        if self._host is None:
+            self._host = Host("a study", None)
+        return self._host.loop
 
     def close(self) -> None:
-        """End the loop; a thread that one of its tasks waits for is left alone."""
-        if self._runner is not None:
-            leave_threads(self._runner.get_loop())
-            self._runner.close()
-            self._runner = None
+        """End the loop, within seconds; a thread that one of its tasks waits for is left alone."""
+        if self._host is not None:
+            self._host.loop.call_soon_threadsafe(_leave_threads, self._host.loop)
+            self._host.stop()
+
+
+async def _contained(work: Awaitable[T]) -> tuple[T | None, BaseException | None]:
+    """Await, and give what would end a loop that others use, too."""
+    try:
+        return await work, None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        return None, error
 
 
 async def awaited(work: Awaitable[T]) -> T:
@@ -110,14 +129,6 @@ async def awaited(work: Awaitable[T]) -> T:
     return await work
 
 
-def leave_threads(loop: asyncio.AbstractEventLoop) -> None:
+def _leave_threads(loop: asyncio.AbstractEventLoop) -> None:
     """Let a loop end at once, though a thread that it began (`asyncio.to_thread`) blocks: nobody can stop that."""
     loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
-
-
-def _runs_here() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
