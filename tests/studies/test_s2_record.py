@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -88,7 +91,7 @@ def test_s2_what_ran_when_its_process_ended_is_interrupted(tmp_path: Path) -> No
 def test_s2_what_can_not_be_kept_leaves_the_record_as_it_was(tmp_path: Path) -> None:
     good, bad = RunResult("good", RunStatus.SUCCESS), RunResult("bad", RunStatus.SUCCESS, outputs={"it": object()})
     with writing(tmp_path, "small") as record:
-        with pytest.raises(ValueError, match="Unable to serialize"):
+        with pytest.raises(TypeError, match="not JSON serializable"):
             record.advance([(good, ""), (bad, "")])
         record.advance([(good, "")])
         with reading(tmp_path) as found:
@@ -104,6 +107,25 @@ def test_s2_a_second_writer_is_refused_and_a_reader_is_not(tmp_path: Path) -> No
             small(tmp_path).run(progress=False)
         record.put("note", "still open")
     assert len(small(tmp_path).run(progress=False)) == 4
+
+
+def test_s2_whoever_copies_the_directory_leaves_the_lock_alone(tmp_path: Path) -> None:
+    small(tmp_path / "out").run(progress=False)
+    with writing(tmp_path / "out", "small"):
+        shutil.copytree(tmp_path / "out", tmp_path / "copy")
+        said = subprocess.run(  # noqa: S603 - our own interpreter and our own text
+            [sys.executable, "-c", SECOND, str(tmp_path / "out")], capture_output=True, text=True, check=False
+        )
+    assert "StudyLockedError: another run of this study writes to" in said.stderr
+
+
+SECOND = """
+import sys
+from pathlib import Path
+from flock.studies.record import writing
+with writing(Path(sys.argv[1]), "small"):
+    print("wrote")
+"""
 
 
 def test_s2_the_directory_of_another_study_is_refused(tmp_path: Path) -> None:

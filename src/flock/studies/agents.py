@@ -169,7 +169,7 @@ def _said(text: str, spec: RunSpec) -> Observation:
         session_id=spec.run_id,
         actor_id="agent",
         event_type="assistant_output",
-        meta_json=dict(AUTO),
+        meta_json=AUTO,
         study_id=spec.study_id,
         run_id=spec.run_id,
         condition_id=spec.condition_id,

@@ -149,7 +149,7 @@ def _result(
         evaluator_outputs=parts["evaluator_outputs"],
         cost=cost,
         latency=ended - started,
-        trace_refs=list(execution.trace_refs),
+        trace_refs=[readable(str(each)) for each in execution.trace_refs],
         provenance_info={
             "agent_id": job.spec.agent_id,
             "problem_id": job.spec.problem_id,
@@ -166,7 +166,7 @@ def _result(
 
 def _settled(event: Observation) -> Observation:
     """Give an event as JSON; one that an agent made itself may be anything."""
-    if event.meta_json == AUTO:
+    if event.meta_json is AUTO:
         return event
     parts = event.to_dict()
     return event if is_json(parts) else Observation.from_dict(settled(parts)[0])

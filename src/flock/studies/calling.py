@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from functools import cached_property
 from importlib import import_module
+from types import FunctionType, MethodType
 from typing import Any, Final, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 from typing_extensions import override
 
@@ -25,8 +29,23 @@ class Offer(Mapping[str, Any]):
 
     def __init__(self, spec: RunSpec, condition: Condition, packet: ProblemPacket, output: Any = None) -> None:  # noqa: ANN401
         """Offer one run; `output` is what its agent gave, for evaluators."""
-        self.spec, self.condition, self.packet, self.output = spec, condition, packet, output
+        self.spec, self.output = spec, output
+        self._given = condition, packet
         self._made: dict[str, Any] = {}
+
+    @cached_property
+    def condition(self) -> Condition:
+        """The condition: a copy, so that no run changes it for another."""
+        return deepcopy(self._given[0])
+
+    @cached_property
+    def packet(self) -> ProblemPacket:
+        """The problem: a copy, so that no run changes it for another; what can't be copied is shared."""
+        packet = self._given[1]
+        try:
+            return replace(packet, payload=deepcopy(packet.payload), metadata=deepcopy(packet.metadata))
+        except Exception:  # noqa: BLE001 - the guard of what a problem holds: locks, connections
+            return packet
 
     @override
     def __getitem__(self, name: str) -> Any:
@@ -116,10 +135,7 @@ def check_callable(fn: Callable[..., Any], role: Role) -> Plan:
     One parameter of another name is what an evaluator measures. An agent may have two, for the packet and the seed,
     and a function that makes an agent for a condition one.
     """
-    try:
-        plan = _plan(fn, role)
-    except TypeError:  # not hashable
-        plan = _plan.__wrapped__(fn, role)
+    plan = _known_plan(fn, role)
     if not plan.unknown or (role == "evaluator" and len(plan.unknown) == 1):
         return plan
     lone = role == "agent" and not plan.by_position and not plan.by_keyword
@@ -129,7 +145,19 @@ def check_callable(fn: Callable[..., Any], role: Role) -> Plan:
     raise ValidationError(f"{role} {name_of(fn)} takes {names}, which no run offers; it offers {known}")
 
 
-@functools.lru_cache(maxsize=1024)
+_plans: WeakKeyDictionary[Any, dict[object, Plan]] = WeakKeyDictionary()  # which keeps no agent alive
+
+
+def _known_plan(fn: Callable[..., Any], role: Role) -> Plan:
+    key, kind = (fn.__func__, ("method", role)) if isinstance(fn, MethodType) else (fn, ("function", role))
+    if not isinstance(key, FunctionType | type):
+        return _plan(fn, role)
+    known = _plans.setdefault(key, {})
+    if kind not in known:
+        known[kind] = _plan(fn, role)
+    return known[kind]
+
+
 def _plan(fn: Callable[..., Any], role: Role) -> Plan:
     try:
         parameters = inspect.signature(fn).parameters.values()

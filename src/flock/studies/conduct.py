@@ -20,7 +20,7 @@ from flock.studies.crew import Hire, Isolation, News, ProcessWorker, Shift, Task
 from flock.studies.moments import now
 from flock.studies.record import Record
 from flock.studies.runs import RunResult, RunSpec, RunStatus
-from flock.studies.seeds import Watch, sole
+from flock.studies.seeds import Share, Watch
 from flock.studies.ways import Blocking, OwnLoop
 from flock.sync import ThreadPool
 from flock.sync.driving import at_once
@@ -78,7 +78,7 @@ class Conductor:
         self._watch, self._touched = Watch(), set[str]()
         self._workers = 0
         self._own: OwnLoop | None = None
-        self._alone = course.isolation == "process"  # whether no two runs are in one process at a time
+        self._share = Share(alone=course.parallel == 1 or course.isolation == "process")
         self._failed = False
 
     def stop(self) -> None:
@@ -91,7 +91,7 @@ class Conductor:
         course = self._course
         with ExitStack() as stack:
             if course.isolation != "process":
-                self._alone = course.parallel == 1 and stack.enter_context(sole())
+                stack.enter_context(self._share.held())
             if course.parallel == 1 and course.timeout is None and course.isolation == "task" and self._loop is None:
                 yield from self._one_by_one(jobs)
             else:
@@ -107,7 +107,8 @@ class Conductor:
             try:
                 for number, job in enumerate(jobs, 1):
                     current, started = job, now()
-                    held.append(result := _run(job, way, alone=self._alone))
+                    held.append(result := _run(job, way, alone=self._share.alone))
+                    self._mark([result])
                     current = None
                     last = self._ends_intake(result) or number == len(jobs)
                     if last or result.latency > _QUICK or now() - kept > _MOMENT:
@@ -122,7 +123,7 @@ class Conductor:
                 self._keeper.advance([*held, *([] if current is None else [_stopped(current, started)])], [])
 
     def _side_by_side(self, jobs: Sequence[Job], stack: ExitStack) -> Generator[RunResult]:
-        shift = Shift(jobs, self._news, fail_fast=self._course.fail_fast, alone=self._alone)
+        shift = Shift(jobs, self._news, fail_fast=self._course.fail_fast, share=self._share)
         hire = self._hiring(shift, jobs, stack)
         try:
             for _ in range(min(self._course.parallel, len(jobs))):
@@ -219,7 +220,7 @@ class Conductor:
 
     def _mark(self, ended: Sequence[RunResult]) -> None:
         """Mark the runs beside which somebody drew from global chance, who may have been any of them."""
-        if self._alone:
+        if self._share.alone:
             return
         if self._watch.touched():
             self._touched.update(self._running, (each.run_id for each in ended))
@@ -244,7 +245,7 @@ class Conductor:
                 continue
             del self._running[job.spec.run_id]
             if self._course.isolation != "process":  # its thread may go on drawing from global chance
-                self._alone = shift.alone = False
+                self._share.alone = False
             self._workers -= 1
             said = f"TimeoutError: it took longer than {limit:g} s"
             self._end(failure(job.spec, said, started=worker.started, reason="timeout", family=job.packet.family))

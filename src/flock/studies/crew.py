@@ -19,6 +19,7 @@ from typing_extensions import override
 from flock.studies.attempt import Job, attempt, error_text, failure
 from flock.studies.moments import now
 from flock.studies.runs import RunResult, RunStatus
+from flock.studies.seeds import Share
 from flock.studies.ways import Blocking, OnLoop, OwnLoop, Waiter
 from flock.sync import ThreadPool
 from flock.sync.driving import at_once
@@ -40,13 +41,13 @@ class Shift:
     """What workers share: the jobs that are left to take, and where they tell their news."""
 
     def __init__(
-        self, jobs: Iterable[Job], news: queue.SimpleQueue[News | None], *, fail_fast: bool, alone: bool
+        self, jobs: Iterable[Job], news: queue.SimpleQueue[News | None], *, fail_fast: bool, share: Share
     ) -> None:  # fmt: skip
         """Offer these jobs, in their order; with `fail_fast` none after the first failure.
 
-        `alone` says that no two run in one process at a time.
+        `share` says whether no two runs are in one process at a time.
         """
-        self.alone = alone
+        self.share = share
         self.closed = False
         self._jobs, self._news, self._fail_fast = iter(jobs), news, fail_fast
         self._lock = threading.Lock()
@@ -136,7 +137,7 @@ class TaskWorker(Worker):
 
     async def _run(self, job: Job) -> RunResult:
         try:
-            return await attempt(job, self._way, alone=self._shift.alone)
+            return await attempt(job, self._way, alone=self._shift.share.alone)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - of the agent: it would end a loop that others use, too
@@ -189,7 +190,7 @@ class ThreadWorker(ThreadedWorker):
     @override
     def run(self, job: Job) -> RunResult:
         """Run a job to its end."""
-        return at_once(attempt(job, self._way, alone=self.shift.alone))
+        return at_once(attempt(job, self._way, alone=self.shift.share.alone))
 
     @override
     def end(self) -> None:

@@ -1,8 +1,14 @@
-"""Files that are never torn: written beside their place and moved there."""
+"""Files that are never torn: written beside their place and moved there; and files that lock."""
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Any, BinaryIO
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def replace_text(path: Path, text: str) -> Path:
@@ -25,3 +31,19 @@ def replace_bytes(path: Path, data: bytes) -> Path:
 def part_of(path: Path) -> Path:
     """Give where to write what becomes a file once it is whole."""
     return path.with_name(f".{path.name}.part")
+
+
+def take_lock(file: BinaryIO) -> bool:
+    """Lock an open file for as long as it is open; False while another has it.
+
+    It is a lock of this opening, which reading the file elsewhere in the process does not undo, as POSIX locks are.
+    """
+    try:
+        if sys.platform == "win32":
+            msvcrt: Any = import_module("msvcrt")
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -48,4 +48,4 @@ def compose_metrics(
 
 def number(value: object) -> float:
     """Give a number; 0 for what is none, or not finite."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+    return float(value) if isinstance(value, int | float) and abs(value) <= sys.float_info.max else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections import Counter
+from contextlib import suppress
 from html import escape
 from typing import Any, Final, Self
 
@@ -61,7 +62,7 @@ class Lines(Progress):
     def __enter__(self) -> Self:
         """Say what there is to do."""
         self._shown = self.started
-        sys.stderr.write(f"{self.name}: {self.total - self.before} of {self.total} runs to do\n")
+        self._write(f"{self.total - self.before} of {self.total} runs to do")
         return self
 
     @override
@@ -78,8 +79,12 @@ class Lines(Progress):
             self._say()
 
     def _say(self) -> None:
-        sys.stderr.write(f"{self.name}: {self.line()}\n")
-        sys.stderr.flush()
+        self._write(self.line())
+
+    def _write(self, said: str) -> None:
+        with suppress(OSError, ValueError, AttributeError):  # nobody reads standard error, or it is closed or not there
+            sys.stderr.write(f"{self.name}: {said}\n")
+            sys.stderr.flush()
 
 
 class Cell(Progress):
@@ -155,7 +160,7 @@ def progress_of(name: str, total: int, before: int, failed: int, *, wanted: bool
         return Progress(name, total, before, failed)
     if in_notebook():
         return Cell(name, total, before, failed)
-    if not sys.stderr.isatty():
+    if not getattr(sys.stderr, "isatty", bool)():
         return Lines(name, total, before, failed)
     try:
         return Bar(name, total, before, failed, importlib.import_module("rich.progress"))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
+import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
+from sys import float_info
 from typing import Any, Final, NamedTuple, overload
 
-from pydantic_core import from_json, to_json
 from typing_extensions import override
 
 from flock.model.errors import StoreError
+from flock.studies.files import take_lock
 from flock.studies.moments import iso_now
 from flock.studies.runs import RunResult, RunSpec, RunStatus
 from flock.studies.stable import ValidationError
@@ -21,6 +24,7 @@ from flock.studies.stable import ValidationError
 FILE: Final = "record.sqlite"
 _LOCK: Final = "record.lock"
 _VERSION: Final = "1"
+_PAUSE: Final = 0.05  # seconds between two tries
 _GRACE: Final = 2.0  # seconds that another run of the study has to end, as one that was just left has to
 _PAGES: Final = 8000  # of the log of what was written, before it goes into the file: each time waits for the disk
 INTERRUPTED: Final = "interrupted"  # the reason of runs that were stopped
@@ -90,7 +94,7 @@ class Results(Sequence[RunResult]):
             return [self[place] for place in range(*index.indices(len(self)))]
         found = self._several[index]
         if isinstance(found, str):
-            found = self._several[index] = RunResult.from_dict(from_json(found))
+            found = self._several[index] = RunResult.from_dict(json.loads(found))
         return found
 
 
@@ -160,19 +164,21 @@ class Record(Reader):
     ) -> None:  # fmt: skip
         """Keep results of runs, each with its fingerprint, and that others begin."""
         execute, rows, new = self._db.execute, self._begun, dict[str, int]()
-        execute("BEGIN IMMEDIATE")
+        written = [(result, fingerprint, _columns(result)) for result, fingerprint in ended]
         try:
-            for result, fingerprint in ended:
+            execute("BEGIN IMMEDIATE")
+            for result, fingerprint, columns in written:
                 if result.run_id in rows:
-                    execute(_SQL["finish"], (*_columns(result), rows[result.run_id]))
+                    execute(_SQL["finish"], (*columns, rows[result.run_id]))
                 else:
-                    execute(_SQL["whole"], (*self._try(_spec_of(result), fingerprint), *_columns(result)))
+                    execute(_SQL["whole"], (*self._try(_spec_of(result), fingerprint), *columns))
             for spec, fingerprint in begun:
                 new[spec.run_id] = execute(_SQL["begin"], (*self._try(spec, fingerprint), iso_now())).lastrowid or 0
+            execute("COMMIT")
         except BaseException:
-            execute("ROLLBACK")
+            if self._db.in_transaction:
+                execute("ROLLBACK")
             raise
-        execute("COMMIT")
         for result, _ in ended:
             rows.pop(result.run_id, None)
         rows |= new
@@ -204,13 +210,13 @@ def _columns(result: RunResult) -> tuple[Any, ...]:
         _number(metrics, "output_tokens"),
         _number(metrics, "primary_outcome"),
         result.error_info,
-        to_json(result).decode(),
+        json.dumps(result.to_dict(), ensure_ascii=False, separators=(",", ":")),
     )
 
 
 def _number(metrics: Mapping[str, Any], name: str) -> float | None:
     value = metrics.get(name)
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and abs(value) <= float_info.max else None
 
 
 @contextmanager
@@ -239,6 +245,8 @@ def reading(directory: Path) -> Generator[Reader]:
     if not (directory / FILE).is_file():
         raise ValidationError(f"there is no record of a study in {directory}: run it first, or name its output_dir")
     with closing(_connect(directory / FILE)) as db:
+        if db.execute("SELECT name FROM sqlite_master WHERE name = 'attempts'").fetchone() is None:
+            raise ValidationError(f"the record in {directory} is empty: run the study first")
         yield Reader(db)
 
 
@@ -265,11 +273,8 @@ def is_written(directory: Path) -> bool:
     """Say whether a process writes to the record of a directory at this moment."""
     if not (directory / _LOCK).is_file():
         return False
-    place = f"{(directory / _LOCK).resolve().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(place, uri=True, timeout=0.0)) as lock:
-        try:
-            lock.execute("SELECT name FROM sqlite_master").fetchone()
-        except sqlite3.OperationalError:
+    with (directory / _LOCK).open("ab") as file:
+        if not take_lock(file):
             return True
     return False
 
@@ -277,11 +282,12 @@ def is_written(directory: Path) -> bool:
 @contextmanager
 def _only_one(directory: Path) -> Generator[None]:
     """Hold a lock of the system, which goes with the process however that ends."""
-    with closing(sqlite3.connect(directory / _LOCK, isolation_level=None, timeout=_GRACE)) as lock:
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            raise StudyLockedError(
-                f"another run of this study writes to {directory}: wait for it or stop it"
-            ) from error
+    with (directory / _LOCK).open("ab") as file:
+        patience = threading.Event()
+        for _ in range(round(_GRACE / _PAUSE)):
+            if take_lock(file):
+                break
+            patience.wait(_PAUSE)
+        else:
+            raise StudyLockedError(f"another run of this study writes to {directory}: wait for it or stop it")
         yield

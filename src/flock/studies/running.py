@@ -14,7 +14,8 @@ from typing import Any, Final, Literal, get_args
 from flock.studies.attempt import Job, error_text
 from flock.studies.conduct import Conductor, Course, Keeper
 from flock.studies.crew import ISOLATIONS, Isolation
-from flock.studies.exports import export_canonical_artifacts
+from flock.studies.definition import yaml_text
+from flock.studies.exports import SQLITE, export_canonical_artifacts
 from flock.studies.plan import Plan
 from flock.studies.progress import progress_of
 from flock.studies.record import Reader, Record, Results, State, reading, writing
@@ -23,7 +24,10 @@ from flock.studies.stable import ValidationError, digest
 
 OnChange = Literal["raise", "rerun", "reuse"]
 _EXPORTED: Final = "exported"  # in the record: what the files were made of last
-_FILES: Final = ("study.yaml", "manifest.json", "conditions.csv", "runs.csv", "events.csv", "evaluations.csv")
+_FILES: Final = (
+    "study.yaml", "manifest.json", "conditions.csv", "runs.csv", "events.csv", "evaluations.csv", "hypotheses.json",
+    "analysis_plan.json",
+)  # fmt: skip
 
 
 class StudyChangedError(ValidationError):
@@ -78,6 +82,8 @@ class Running:
     def __init__(self, plan: Plan, options: Options, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Look whether it can run; raises ValidationError, before anything does. `loop` awaits what agents await."""
         plan.raise_for_errors()
+        yaml_text({})  # what the files need is missing before anything runs, or not at all
+        self._folder = plan.study.directory.absolute()  # whatever becomes of the working directory
         self.found: dict[str, RunResult | str] = {}
         self._plan, self._options = plan, options
         self._course = options.course(plan)
@@ -101,7 +107,7 @@ class Running:
         with ExitStack() as stack:
             record = None
             if options.checkpoint:
-                record = stack.enter_context(writing(study.directory, study.study_id, anew=not options.resume))
+                record = stack.enter_context(writing(self._folder, study.study_id, anew=not options.resume))
             done = {} if record is None or not options.resume else self._done(record)
             jobs = self._jobs(done)
             self.ran = len(jobs)
@@ -159,7 +165,7 @@ class Running:
     def all(self) -> Results:
         """Give the results of all planned runs that have one, in the order of the plan."""
         if self._options.checkpoint and len(self.found) < len(self._fingerprints):
-            with reading(self._plan.study.directory) as reader:
+            with reading(self._folder) as reader:
                 self._load(reader)
         return in_order(self._plan, self.found)
 
@@ -172,14 +178,15 @@ class Running:
 
     def _export(self, record: Record | None, *, changed: bool) -> None:
         """Write the files, unless they are of just this state."""
-        folder, made_of = self._plan.study.directory, self._made_of()
-        there = all((folder / name).is_file() for name in _FILES)
+        folder, made_of = self._folder, self._made_of()
+        files = (*_FILES, SQLITE) if self._options.include_sqlite else _FILES
+        there = all((folder / name).is_file() for name in files)
         if not changed and there and record is not None and record.get(_EXPORTED) == made_of:
             return
         if record is not None:
             record.put(_EXPORTED, "")
             self._load(record)
-        export(self._plan, self.found, include_sqlite=self._options.include_sqlite)
+        export(self._plan, self.found, include_sqlite=self._options.include_sqlite, folder=folder)
         if record is not None:
             record.put(_EXPORTED, made_of)
 

@@ -56,40 +56,52 @@ def reproducible_seed(seed: int) -> Generator[None]:
 
     They belong to the whole process: while others run beside the body, use the `rng` that a run is given instead.
     """
-    with preserved():
-        seed_globally(seed)
-        yield
-
-
-@contextmanager
-def preserved() -> Generator[None]:
-    """Give the generators that all of the process shares their old state back at the end."""
     before = global_state()
     try:
+        seed_globally(seed)
         yield
     finally:
-        random.setstate(before[0])
-        if (numpy_random := _numpy_random()) is not None:
-            if before[1] is None:  # it was loaded in between
-                numpy_random.seed()
-            else:
-                numpy_random.set_state(before[1])
+        _restore(before)
 
 
-@contextmanager
-def sole() -> Generator[bool]:
-    """Be the only one who seeds the generators of this process, and give their state back; False while another is."""
-    if not _seeding.acquire(blocking=False):
-        yield False
-        return
-    try:
-        with preserved():
-            yield True
-    finally:
-        _seeding.release()
+def _restore(before: tuple[Any, Any]) -> None:
+    random.setstate(before[0])
+    if (numpy_random := _numpy_random()) is not None:
+        if before[1] is None:  # it was loaded in between
+            numpy_random.seed()
+        else:
+            numpy_random.set_state(before[1])
 
 
-_seeding = threading.Lock()
+class Share:
+    """The part that a study has in the chance of its process: whether it is `alone`, and may seed it for each run."""
+
+    def __init__(self, *, alone: bool) -> None:
+        """Want to be alone, or not."""
+        self.alone = alone
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Have it during the body. With two studies at once none is alone; the last that ends gives the state back."""
+        with _lock:
+            if not _shares:
+                _before.append(global_state())
+            _shares.append(self)
+            if len(_shares) > 1:
+                for each in _shares:
+                    each.alone = False
+        try:
+            yield
+        finally:
+            with _lock:
+                _shares.remove(self)
+                if not _shares:
+                    _restore(_before.pop())
+
+
+_lock = threading.Lock()
+_shares: list[Share] = []
+_before: list[tuple[Any, Any]] = []  # the state from before the first study, while there are any
 
 
 def seed_globally(seed: int) -> None:

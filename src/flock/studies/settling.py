@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from flock.studies.stable import entries, is_numpy, members, stable_json_dumps
 
+_BITS: Final = 10_000  # of a whole number; readers of JSON refuse more than some 4,000 digits
 _SURROGATE: Final = "\\ud"  # how half a character begins in JSON, and a character of two halves
 _TEXTS: Final = (date, datetime, time, timedelta, Decimal, PurePath, UUID)
 
@@ -37,7 +38,7 @@ class Settler:
             case Enum():
                 return self.settle(value.value, place)
             case int() if not is_numpy(value):
-                return int(value)
+                return self._whole(int(value), place)
             case float():
                 return self._number(float(value), place)
             case str():
@@ -49,6 +50,12 @@ class Settler:
         """Give what was replaced, for the provenance of a run."""
         found = {"not_finite": self.not_finite, "as_text": self.as_text}
         return {name: places for name, places in found.items() if places}
+
+    def _whole(self, value: int, place: str) -> int | str:
+        if value.bit_length() <= _BITS:
+            return value
+        self.as_text[place] = "number that no file holds"
+        return hex(value)
 
     def _words(self, value: str, place: str) -> str:
         found = readable(value)
