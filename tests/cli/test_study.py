@@ -255,7 +255,7 @@ def test_another_directory_and_the_database_can_be_asked_for(trial: Command) -> 
         (("--isolation", "moon"), "isolation is one of task, thread, process, not 'moon'"),
         (("--timeout", "0"), "timeout takes seconds above zero, not 0.0"),
         (("--on-change", "shrug"), "on_change is one of raise, rerun, reuse, not 'shrug'"),
-        (("--output-dir", "trial.py"), "output_dir trial.py can't be made"),
+        (("--output-dir", "trial.py"), "trial.py can't be made"),
     ],
     ids=["parallel", "isolation", "timeout", "change", "directory"],
 )
@@ -456,7 +456,7 @@ def test_status_without_a_record_or_with_a_broken_one_is_said_plainly(trial: Com
         db.execute("CREATE TABLE other (name TEXT)")
     done = trial("study", "status", ".")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("flock: the record in . can't be read: no such table")
+    assert done.stderr.startswith("flock: the record in . is empty: run the study first")
 
 
 # ---- report and export
