@@ -489,7 +489,7 @@ X3 = numbered("x", 1, 2, 3)
         (lambda: DesignSpec.from_dict({"sort": 1}), "a DesignSpec has no sort"),
         (lambda: build(X3, numbered("x", 1)), "several factors or blocks are named x"),
         (lambda: build(X3, blocks=[Block("x", (1,))]), "are named x: give each its own name"),
-        (lambda: build(X3, kind="lhs"), "n_samples of a Latin hypercube"),
+        (lambda: build(X3, kind="lhs", options={"n_samples": "many"}), "n_samples of a Latin hypercube"),
         (lambda: build(X3, kind="lhs", n_samples=5, options={"strength": 2}), "no Latin hypercube of 5 points"),
         (lambda: build(X3, kind="lhs", n_samples=5, options={"bounds": [1]}), 'options["bounds"] is a mapping'),
         (lambda: build(X3, kind="lhs", n_samples=5, options={"bounds": {"y": [0, 1]}}), "'y', which is no factor: x"),
@@ -543,6 +543,10 @@ def test_a_constraint_on_an_unknown_name_is_refused_before_anything_is_made() ->
         build_design(study)
     study.constraints = [Constraint("c", "", "factors.model == blocks['day'] or len(day) > 1")]
     assert len(build_design(study)) == 6
+
+
+def test_a_hypercube_has_ten_points_per_factor_unless_told() -> None:
+    assert len(build(*NUMBERS, kind="lhs")) == 10 * len(NUMBERS)
 
 
 def test_kinds_have_short_names() -> None:

@@ -29,6 +29,7 @@ from flock.studies.design.reading import fields_in, filled, mapping_of, whole, w
 from flock.studies.design.treatments import centre, fraction, hypercube
 from flock.studies.stable import ValidationError
 
+_POINTS = 10  # of a Latin hypercube per factor, unless given: Loeppky, Sacks and Welch 2009
 _OPTIONS = ("resolution", "generator", "bounds", "strength", "row_factor", "column_factor", "treatment_factor")
 _SIDES = ("row_factor", "column_factor", "treatment_factor")
 
@@ -63,8 +64,9 @@ _ALIASES = {
 class DesignSpec:
     """How conditions come about.
 
-    `replicates` repeats the whole design and `center_points` are added to it; `block_randomization_key` names the
-    factor or block within whose levels `randomize` shuffles. `matrix` has the rows of a custom matrix in memory.
+    `n_samples` of a Latin hypercube are ten per factor unless given (Loeppky, Sacks and Welch 2009). `replicates`
+    repeats the whole design and `center_points` are added to it; `block_randomization_key` names the factor or block
+    within whose levels `randomize` shuffles. `matrix` has the rows of a custom matrix in memory.
     """
 
     kind: DesignKind = DesignKind.FULL_FACTORIAL
@@ -221,7 +223,8 @@ def _treatments(study: Designed, spec: DesignSpec) -> list[Assignment]:
     seed = study.seed_policy.base_seed
     match spec.kind:
         case DesignKind.LATIN_HYPERCUBE if study.factors:
-            samples = spec.options.get("n_samples") if spec.n_samples is None else spec.n_samples
+            fallback = spec.options.get("n_samples", _POINTS * len(study.factors))
+            samples = fallback if spec.n_samples is None else spec.n_samples
             count = whole(samples, "n_samples of a Latin hypercube", least=1)
             once = hypercube(study.factors, count, seed, spec.options)
         case DesignKind.FRACTIONAL_FACTORIAL_2LEVEL:
