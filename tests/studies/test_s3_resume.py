@@ -158,6 +158,19 @@ def test_s3_what_is_another_than_before_is_refused_or_run_again_or_reused(tmp_pa
     assert made(tmp_path, **after).run(progress=False).plan.errors == []
 
 
+def test_s3_a_success_counts_though_another_agent_was_tried_after_it(tmp_path: Path, counting: Counting) -> None:
+    def fails(seed: int) -> None:
+        raise RuntimeError(f"no {seed}")
+
+    old = made(tmp_path, counting.good).run(progress=False)
+    assert len(made(tmp_path, fails).run(progress=False, on_change="rerun").failures) == 4
+    again = made(tmp_path, counting.good).run(progress=False)
+    assert list(again) == list(old)
+    assert len(counting.ran) == 4
+    assert [row["status"] for row in exported(tmp_path)] == ["success"] * 4
+    assert list(made(tmp_path, counting.good).results()) == list(old)
+
+
 def test_s3_runs_of_another_agent_are_not_exported_before_they_run_again(tmp_path: Path) -> None:
     made(tmp_path, first).run(progress=False)
     count = [0]

@@ -41,7 +41,7 @@ class StudyLockedError(StoreError):
 
 
 class State(NamedTuple):
-    """Where a run stands: its last attempt."""
+    """Where a run stands: its last attempt, or an earlier one that counts."""
 
     attempt: int
     generation: int
@@ -49,6 +49,7 @@ class State(NamedTuple):
     status: RunStatus
     status_reason: str | None
     cost: float | None
+    earlier: bool = False
 
     @property
     def interrupted(self) -> bool:
@@ -112,6 +113,23 @@ class Reader:
             for run_id, attempt, generation, fingerprint, status, reason, cost in self._db.execute(_SQL["states"])
         }
 
+    def earlier_successes(self) -> list[tuple[str, State]]:
+        """Give the attempts that succeeded and were followed by others, each with its run, oldest first."""
+        return [
+            (run_id, State(attempt, generation, fingerprint, _STATUS[status], reason, cost, earlier=True))
+            for run_id, attempt, generation, fingerprint, status, reason, cost in self._db.execute(_SQL["earlier"])
+        ]
+
+    def results_of(self, chosen: Mapping[str, State]) -> dict[str, RunResult | str]:
+        """Give the results of these attempts by run id, as `results` does."""
+        last = self.results()
+        return {
+            run_id: self._db.execute(_SQL["result"], (run_id, state.attempt)).fetchone()[0]
+            if state.earlier
+            else last[run_id]
+            for run_id, state in chosen.items()
+        }
+
     def results(self) -> dict[str, RunResult | str]:
         """Give the results of the last attempts by run id: as the texts that they are kept as, for `Results`."""
         return {
@@ -138,22 +156,18 @@ class Reader:
 
 
 class Record(Reader):
-    """Writes a record. Each call is one transaction: what it returned from survives the end of the process.
-
-    `before` says where each run stood when the record was opened.
-    """
+    """Writes a record. Each call is one transaction: what it returned from survives the end of the process."""
 
     def __init__(self, db: sqlite3.Connection, *, anew: bool) -> None:
         """Write by this connection; `anew` begins a generation, in which nothing has run yet."""
         super().__init__(db)
-        self.before = self.states()
-        self._attempts = {run_id: state.attempt for run_id, state in self.before.items()}
+        before = self.states()
+        self._attempts = {run_id: state.attempt for run_id, state in before.items()}
         self._begun: dict[str, int] = {}  # the rows of what runs
         self._current = self.generation + (1 if anew or not self._attempts else 0)
         self._db.execute(_SQL["put"], ("generation", str(self._current)))
-        if any(state.status is RunStatus.RUNNING for state in self.before.values()):
+        if any(state.status is RunStatus.RUNNING for state in before.values()):
             self._db.execute(_SQL["interrupt"], (_INTERRUPTED,))
-            self.before = self.states()
 
     def put(self, name: str, value: str) -> None:
         """Note something under a name."""

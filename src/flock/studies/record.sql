@@ -55,6 +55,14 @@ UPDATE attempts SET status = 'failed', status_reason = 'interrupted', error_info
 -- name: states
 SELECT run_id, attempts, generation, fingerprint, status, status_reason, cost_usd FROM runs
 
+-- name: earlier
+SELECT run_id, attempt, generation, fingerprint, status, status_reason, cost_usd FROM attempts AS one
+WHERE status = 'success' AND attempt < (SELECT max(attempt) FROM attempts AS other WHERE other.run_id = one.run_id)
+ORDER BY attempt
+
+-- name: result
+SELECT result FROM attempts WHERE run_id = ? AND attempt = ?
+
 -- name: results
 SELECT run_id, result, status, status_reason, started_at, error_info FROM runs
 

@@ -119,7 +119,7 @@ class Running:
     def _done(self, record: Record) -> dict[str, State]:
         """Give the runs that need not run again; raises StudyChangedError when that is not to be decided here."""
         ended = {RunStatus.SUCCESS} if self._options.retry_failed else {RunStatus.SUCCESS, RunStatus.FAILED}
-        same, other = sorted_out(self._fingerprints, record.before, record.generation)
+        same, other = sorted_out(self._fingerprints, record)
         done = {run_id: state for run_id, state in same.items() if state.status in ended and not state.interrupted}
         changed = {run_id: state for run_id, state in other.items() if state.status is RunStatus.SUCCESS}
         match self._options.on_change:
@@ -171,10 +171,11 @@ class Running:
 
     def _load(self, reader: Reader) -> None:
         """Read the results that are of this plan and not known yet."""
-        same, other = sorted_out(self._fingerprints, reader.states(), reader.generation)
-        ids = (same | other if self._options.on_change == "reuse" else same).keys() - self.found.keys()
-        if ids:
-            self.found |= {run_id: each for run_id, each in reader.results().items() if run_id in ids}
+        same, other = sorted_out(self._fingerprints, reader)
+        chosen = other | same if self._options.on_change == "reuse" else same
+        missing = {run_id: state for run_id, state in chosen.items() if run_id not in self.found}
+        if missing:
+            self.found |= reader.results_of(missing)
 
     def _export(self, record: Record | None, *, changed: bool) -> None:
         """Write the files, unless they are of just this state."""
@@ -220,25 +221,38 @@ def stored(plan: Plan, on_change: OnChange = "raise") -> Results:
     plan.raise_for_errors()
     Options(on_change=on_change)
     with reading(plan.study.directory) as reader:
-        current, changed = sorted_out(plan.fingerprints(), reader.states(), reader.generation)
+        current, other = sorted_out(plan.fingerprints(), reader)
+        changed = {run_id: state for run_id, state in other.items() if state.status is RunStatus.SUCCESS}
         if on_change == "reuse":
-            current |= changed
+            current |= other
         elif changed and on_change == "raise":
             raise StudyChangedError(_told(plan, changed))
-        found = reader.results()
-        return in_order(plan, {run_id: found[run_id] for run_id in current})
+        return in_order(plan, reader.results_of(current))
 
 
-def sorted_out(
-    fingerprints: Mapping[str, str], states: Mapping[str, State], generation: int
-) -> tuple[dict[str, State], dict[str, State]]:
-    """Give the planned runs that have begun in a generation: those of the same fingerprint, and those of another."""
+def sorted_out(fingerprints: Mapping[str, str], reader: Reader) -> tuple[dict[str, State], dict[str, State]]:
+    """Give the planned runs that have begun since all began anew: those of the same fingerprint, and those of another.
+
+    A success of the same fingerprint counts, whatever was tried after it.
+    """
+    generation, states = reader.generation, reader.states()
+    again = any(state.attempt > 1 for state in states.values())
+    earlier = {
+        run_id: state
+        for run_id, state in (reader.earlier_successes() if again else ())
+        if state.generation == generation and state.fingerprint in {fingerprints.get(run_id), ""}
+    }
     same: dict[str, State] = {}
     other: dict[str, State] = {}
     for run_id, fingerprint in fingerprints.items():
         state = states.get(run_id)
-        if state is not None and state.generation == generation:
-            (same if state.fingerprint in {fingerprint, ""} else other)[run_id] = state
+        if state is None or state.generation != generation:
+            continue
+        fits = state.fingerprint in {fingerprint, ""}
+        if run_id in earlier and not (fits and state.status is RunStatus.SUCCESS):
+            same[run_id] = earlier[run_id]
+        else:
+            (same if fits else other)[run_id] = state
     return same, other
 
 
