@@ -265,10 +265,13 @@ def reading(directory: Path) -> Generator[Reader]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    db = None
     try:
         db = sqlite3.connect(path, isolation_level=None, timeout=10.0)
         db.execute("SELECT name FROM sqlite_master").fetchone()
     except sqlite3.Error as error:
+        if db is not None:
+            db.close()
         raise StoreError(f"the record {path} can't be opened: {error}") from error
     return db
 
