@@ -29,7 +29,7 @@ _STOPPED: Final = "Interrupted: the study was stopped while this ran"
 TOUCHED: Final = "global_random"  # in a run's provenance: why its result may not come again
 _QUICK: Final = 0.002  # seconds: what took no longer may as well run again
 _MOMENT: Final = 0.005  # seconds within which results are kept together
-_LOOK: Final = 1.0  # seconds after which somebody else's loop is looked at
+_LOOK: Final = 0.5  # seconds after which a wait looks up: a signal that another thread got waits for that
 _FAIL_FAST: Final = "fail_fast_after_failed_run"
 
 
@@ -228,12 +228,12 @@ class Conductor:
             if each.run_id in self._touched:
                 each.provenance_info[TOUCHED] = "drawn from beside other runs: use rng, or isolation='process'"
 
-    def _patience(self) -> float | None:
+    def _patience(self) -> float:
         limit = self._course.timeout
         if limit is None or not self._running:
-            return None if self._loop is None else _LOOK
+            return _LOOK
         first = min(worker.started for worker, _ in self._running.values())
-        return limit if first == inf else max(0.0, first + limit - now())
+        return min(_LOOK, limit if first == inf else max(0.0, first + limit - now()))
 
     def _give_up_overdue(self, shift: Shift, hire: Hire) -> None:
         """Give up the runs whose time is over, each with its worker, in whose place another comes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from typing_extensions import override
 
@@ -13,6 +13,7 @@ from flock.sync import ThreadPool
 from flock.sync.host import Host
 
 T = TypeVar("T")
+_LOOK: Final = 0.5  # seconds
 
 
 class Way(Protocol):
@@ -77,6 +78,8 @@ class Waiter:
         """Await to the end; what interrupts the wait cancels the work."""
         self._future = future = asyncio.run_coroutine_threadsafe(_contained(work), self._loop())
         try:
+            while not future.done():  # a signal that another thread got waits for the end of a wait
+                concurrent.futures.wait([future], timeout=_LOOK)
             result, error = future.result()
         except BaseException:
             future.cancel()
