@@ -1,6 +1,7 @@
 """How `flock study` shows a plan, and how its runs ended: to read, or as JSON."""
 
 from collections import Counter
+from math import isnan
 from typing import Any, Final
 
 from rich.console import Console
@@ -100,5 +101,5 @@ def _summary(console: Console, results: StudyResults) -> None:
 
 def _cell(value: object) -> Text:
     if isinstance(value, float):
-        return Text("" if value != value else f"{value:.4g}")  # noqa: PLR0124 - NaN: there is none
+        return Text("" if isnan(value) else f"{value:.4g}")
     return Text(str(value))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
-from flock.studies.stable import ValidationError, stable_json_dumps
+from flock.studies.stable import ValidationError
 
 Json = dict[str, Any]
 
@@ -103,10 +103,6 @@ class Observation:
     def to_dict(self) -> Json:
         """Give it as JSON."""
         return {name: getattr(self, name) for name in _OBSERVED} | {"level": self.level.value}
-
-    def to_row(self) -> Json:
-        """Give the row of `events.csv`."""
-        return self.to_dict() | {"meta_json": stable_json_dumps(self.meta_json)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
