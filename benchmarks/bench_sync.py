@@ -15,8 +15,7 @@ from collections.abc import Callable
 from statistics import median
 
 from flock import BlockingCallWarning, run_sync
-from flock.blocking import at_home
-from flock.sync import Portal
+from flock.sync import Portal, at_home
 
 WARM, SINGLE, AWAITS = 200, 2_000, 100_000
 

@@ -18,7 +18,7 @@ import flock
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "flock"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-SINGLE = [PACKAGE / name for name in ("app.py", "orchestrator.py", "ports.py")]
+SINGLE = [PACKAGE / name for name in ("app.py", "home.py", "orchestrator.py", "ports.py")]
 CORE = [*SINGLE, *PACKAGE.glob("model/*.py"), *PACKAGE.glob("core/*.py")]
 
 # Of code; this number may only go down. It rose by the port of stores that keep, and by blocking twins and home loops.

@@ -1,10 +1,11 @@
 """Flock: many agents over one shared, typed board."""
 
 from flock.app import Flock
-from flock.core.declare import agent
+from flock.declaring.builder import agent
+from flock.declaring.conditions import Until, When
+from flock.declaring.schedule import ScheduleSpec
 from flock.model.artifact import Artifact
 from flock.model.collect import BatchSpec, JoinSpec
-from flock.model.conditions import Until, When
 from flock.model.context import Context
 from flock.model.errors import (
     AgentFailedError,
@@ -27,7 +28,6 @@ from flock.model.errors import (
 from flock.model.evaluation import EvalInputs, EvalResult, Failure, FanOut, OutputGroup
 from flock.model.events import Event, RunReport, RunStatus, Waiting
 from flock.model.payload import flock_type
-from flock.model.schedule import ScheduleSpec
 from flock.model.visibility import (
     AfterVisibility,
     LabelledVisibility,

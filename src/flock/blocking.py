@@ -1,71 +1,93 @@
-"""Blocking twins of async methods, each written once, and the way home for those that are awaited on other loops."""
+"""Blocking twins: a Flock and its board for code that does not `await`."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import Any, Self, TypeVar
 
-from flock.history import BoardKeeper
+from opentelemetry.trace import Span
+from pydantic import BaseModel
+
+from flock.board.keeper import BoardKeeper
 from flock.model.artifact import Artifact
-from flock.sync import Portal
+from flock.model.events import Event
+from flock.orchestrator import Orchestrator
+from flock.ports import Observer
+from flock.sync import BlockingIterator, Portal, blocking
 
-P = ParamSpec("P")
 T = TypeVar("T")
-S = TypeVar("S", bound="Located")
 
 
-class Located(Protocol):
-    """Has a home loop."""
+class SyncFlock:
+    """Every call of a Flock as one that blocks until it is done on the Flock's home loop, as `Portal.call` says."""
 
-    portal: Portal
-
-
-class Twin(Located, Protocol):
-    """Has an object whose methods it calls on the home loop."""
-
-    target: Any
-
-
-def blocking(method: Callable[Concatenate[Any, P], Awaitable[T]]) -> Callable[Concatenate[Any, P], T]:
-    """Make the blocking twin of an async method, with its parameters: it runs on the home loop."""
-
-    @functools.wraps(method)
-    def call(self: Twin, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.portal.call(functools.partial(method, self.target, *args, **kwargs))
-
-    return call
-
-
-def at_home(
-    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Let an async method be awaited on any loop: it runs on the home loop of its object."""
-
-    @functools.wraps(method)
-    async def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        if self.portal.is_home():
-            return await method(self, *args, **kwargs)
-        return await self.portal.hop(method, self, *args, **kwargs)
-
-    return call
-
-
-class HomeKeeper(BoardKeeper):
-    """A board's operator on any loop: what has to be awaited runs at home."""
-
-    __slots__ = ("portal",)
-
-    def bind(self, portal: Portal) -> HomeKeeper:
-        """Say where home is."""
+    def __init__(self, flock: Orchestrator, portal: Portal) -> None:
+        """Call this Flock by way of its portal."""
+        self.target = flock
         self.portal = portal
+
+    ready = blocking(Orchestrator.ready)
+    publish = blocking(Orchestrator.publish)
+    publish_many = blocking(Orchestrator.publish_many)
+    invoke = blocking(Orchestrator.invoke)
+    run = blocking(Orchestrator.arun)
+    ask = blocking(Orchestrator.ask)
+    run_until_idle = blocking(Orchestrator.run_until_idle)
+    run_until = blocking(Orchestrator.run_until)
+    status = blocking(Orchestrator.status)
+    cancel = blocking(Orchestrator.cancel)
+    retry = blocking(Orchestrator.retry)
+
+    def stream(
+        self, *types: type[BaseModel], correlation_id: str | None = None, since: int | None = None
+    ) -> BlockingIterator[Artifact]:
+        """Give artifacts as `Flock.stream` does; leaving the iteration early closes it."""
+        self.ready()
+        return self.portal.iterate_blocking(self.target.stream(*types, correlation_id=correlation_id, since=since))
+
+    def events(self, *, capacity: int = 1000) -> BlockingIterator[Event]:
+        """Give what happens as `Flock.events` does; leaving the iteration early closes it."""
+        return self.portal.iterate_blocking(self.target.events(capacity=capacity))
+
+    @contextmanager
+    def traced_run(
+        self, name: str = "workflow", *, correlation_id: str | None = None, on_event: Observer | None = None
+    ) -> Generator[Span, None, None]:
+        """Make a run the ambient one of the calling code, as `Flock.traced_run` does."""
+        self.ready()
+        caller, failure = self.target.caller, None
+        with caller.traced(name, correlation_id) as span:
+            observer = self.call(caller.begin, name, on_event)
+            try:
+                yield span
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                self.call(caller.end, name, observer, failure)
+
+    @property
+    def store(self) -> SyncStore:
+        """The board as its operator has it."""
+        return SyncStore(self.portal, self.target.store)
+
+    def call(self, async_fn: Callable[..., Awaitable[T]], *args: Any, timeout: float | None = None) -> T:  # noqa: ANN401 - any
+        """Run an async function on the home loop, where it may await the Flock and keep what is bound to a loop."""
+        return self.portal.call(async_fn, *args, timeout=timeout)
+
+    def close(self) -> None:
+        """Shut down, as `Flock.shutdown` does, and end the loop that was started for blocking calls; once."""
+        self.portal.close()
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.ready()
         return self
 
-
-for _name, _method in inspect.getmembers(BoardKeeper, inspect.iscoroutinefunction):
-    if not _name.startswith("_"):
-        setattr(HomeKeeper, _name, at_home(_method))
+    def __exit__(self, *_: object) -> None:
+        """Shut down."""
+        self.close()
 
 
 class SyncStore:

@@ -13,21 +13,22 @@ from opentelemetry.trace import Span
 from pydantic import BaseModel
 from typing_extensions import override
 
-from flock.blocking import HomeKeeper, at_home
+from flock.board.homed import HomeKeeper
+from flock.board.keeper import BoardKeeper, Joined, Program
+from flock.board.keeping import keeping
 from flock.core.agent import Agent
 from flock.core.clock import SystemClock
 from flock.core.components import ComponentRunner
-from flock.core.declare import AgentBuilder, declared_in
 from flock.core.execute import Limits
-from flock.core.home import Home
 from flock.core.publish import Spine
 from flock.core.roster import Roster
-from flock.core.signals import EventStream, Signals
-from flock.core.telemetry import Telemetry
+from flock.core.signals import Signals
+from flock.declaring.builder import AgentBuilder, declared_in
+from flock.direct.events import EventStream
 from flock.engines import function
 from flock.engines.choose import EngineChooser
 from flock.engines.threads import Threads
-from flock.history import BoardKeeper, Joined, Program, keeping
+from flock.home import Home
 from flock.model.artifact import Artifact
 from flock.model.collect import positive
 from flock.model.errors import ConfigurationError, FlockError, PublishError
@@ -36,7 +37,8 @@ from flock.model.events import RunReport, RunStatus
 from flock.model.visibility import Visibility
 from flock.ports import BoardHandle, Clock, Observer, OrchestratorComponent, Store
 from flock.stores.url import open_store
-from flock.sync import HomeKind, Portal
+from flock.sync import HomeKind, Portal, at_home
+from flock.telemetry.adapter import OpenTelemetry
 from flock.topology import Finding, Graph, check, graph
 
 T = TypeVar("T")
@@ -68,7 +70,7 @@ class Orchestrator:
         self.name = name or _DEFAULT_RUN
         Failure.model_rebuild()  # here, since pydantic's building at first use is not safe between threads
         clock = clock or SystemClock()
-        metrics = Telemetry(clock.new_id(), self.name)
+        metrics = OpenTelemetry(clock.new_id(), self.name)
         signals = Signals(clock, metrics, observers)
         self._spine = Spine(
             store=_opened("memory://" if store is None else store),
@@ -80,7 +82,6 @@ class Orchestrator:
             max_pending=_limit("max_pending", max_pending),
         )
         self.portal = Portal(self.name, home, loop_factory, ending=self._end, on_fork=self._begin_anew)
-        signals.at_home = self.portal.here
         self.component_runner = ComponentRunner(components, signals)
         limits = Limits(
             max_depth=positive("max_depth", max_depth),
@@ -290,7 +291,7 @@ class Orchestrator:
 
     def events(self, *, capacity: int = 1000) -> EventStream:
         """Give what happens from this call on; of what a slow reader misses the count is told."""
-        return self._spine.signals.stream(positive("events(capacity=...)", capacity))
+        return EventStream(self._spine.signals, positive("events(capacity=...)", capacity), self.portal.here)
 
     # ---- runs
 

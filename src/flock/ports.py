@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol
 
+from opentelemetry.trace import Span
 from pydantic import BaseModel
 
 from flock.model import ledger
@@ -16,7 +18,6 @@ from flock.model.artifact import Artifact, Record
 from flock.model.context import Context, Reads
 from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
 from flock.model.events import Event, Waiting
-from flock.model.image import Image
 from flock.model.visibility import Identity
 
 Observer = Callable[[Event], None]
@@ -189,6 +190,69 @@ class Clock(Protocol):
         """Give a number from 0 up to 1."""
 
 
+Counted = Literal["published", "dropped", "activations", "hook errors", "skipped ticks"]
+
+
+class Firing(NamedTuple):
+    """What is known of an attempt at an activation when it starts.
+
+    `parent` and `links` are the `trace_context` of the artifact that triggered it and of its other inputs.
+    """
+
+    agent: str
+    correlation_id: str
+    activation_id: str
+    description: str | None = None
+    attempt: int = 1
+    choice_count: int = 1
+    trigger: ledger.Trigger = "artifact"
+    parent: str | None = None
+    links: Sequence[str | None] = ()
+
+
+class OpenSpan(Protocol):
+    """The span of an attempt that is under way."""
+
+    span: Span
+
+
+class Telemetry(Protocol):
+    """Where spans and metrics of one Flock go; every call is next to free while nobody listens."""
+
+    def enabled(self) -> bool:
+        """Tell whether spans go anywhere."""
+
+    def metering(self) -> bool:
+        """Tell whether metrics go anywhere."""
+
+    def active(self) -> bool:
+        """Tell whether anybody listens, to spans or to metrics."""
+
+    def workflow(self, name: str, correlation_id: str) -> AbstractContextManager[Span]:
+        """Make the body a span of a run, below the current one if there is one, and time it."""
+
+    def engine(self, agent: str, name: str, *, candidate: int | None = None) -> AbstractContextManager[Span]:
+        """Make the body a span below the current one: one evaluation by one engine."""
+
+    def start_activation(self, firing: Firing) -> OpenSpan | None:
+        """Start the span of an attempt, below `firing.parent`, and make it current for this task."""
+
+    def end_activation(self, started: Any, error: BaseException | None = None) -> None:  # noqa: ANN401 - an OpenSpan
+        """End the span of an attempt, in the task that started it, with what it raised if it did."""
+
+    def record_inputs(self, started: Any, payloads: Iterable[object]) -> None:  # noqa: ANN401 - an OpenSpan
+        """Put the payloads that an agent got on its span, if payloads were asked for."""
+
+    def record_outputs(self, started: Any, payloads: Iterable[object]) -> None:  # noqa: ANN401 - an OpenSpan
+        """Put the payloads that an agent made on its span, if payloads were asked for."""
+
+    def count(self, counted: Counted, amount: int = 1, **labels: str | None) -> None:
+        """Add to a counter, under what is given of agent, outcome, reason and hook: names, never ids."""
+
+    def traceparent(self) -> str | None:
+        """Give the current span as a W3C traceparent, to be kept on artifacts; None when off or outside any span."""
+
+
 class Types(Protocol):
     """The payload classes of a program by their stable names."""
 
@@ -281,38 +345,3 @@ class Store(Protocol):
 
     async def kinds(self) -> Sequence[str]:
         """Name the types of the artifacts on the board."""
-
-    async def restore(self, image: Image) -> None:
-        """Become the board that an image shows; raises StoreError, and changes nothing, unless it is empty."""
-
-
-@runtime_checkable
-class KeepingStore(Store, Protocol):
-    """A store that keeps what has been, and can be looked after."""
-
-    async def look(self, clock: Clock, types: Types) -> None:
-        """Open for reads alone, beside whoever works on the board; raises StoreError when nothing is there."""
-
-    async def failures(self, run: str | None = None) -> Sequence[ledger.Activation]:
-        """Give the activations that have failed, oldest first."""
-
-    async def retry(self, ids: Sequence[str] | None = None) -> Sequence[str]:
-        """Make failed activations (None: all) ready again, with all their attempts; gives the ids of those that are."""
-
-    def image(self, at: int | None = None) -> Image:
-        """Show the board as of a sequence (None: now), read as it is iterated, from any thread, all of one moment.
-
-        Iterating raises StoreError where what was pruned is missing.
-        """
-
-    async def fates(self, id: str) -> Sequence[ledger.Fate]:
-        """Say what became of an artifact with each subscription that it was offered to."""
-
-    async def prune(self, retention: ledger.Retention) -> ledger.Pruned:
-        """Remove what may go; what waits or runs stays, and of what is gone the lineage can still be read."""
-
-    async def vacuum(self) -> None:
-        """Give the space of what was removed back."""
-
-    async def info(self) -> ledger.StoreInfo:
-        """Count and measure."""

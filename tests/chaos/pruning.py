@@ -6,8 +6,7 @@ from lives import Journal
 from pydantic import BaseModel
 
 from flock import Flock
-from flock.model.ledger import Pruned, Retention
-from flock.ports import KeepingStore
+from flock.board.keeping import KeepingStore, Pruned, Retention
 from flock.stores.url import open_store
 
 RUNS = 12

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flock.board.keeping import restorable
+from flock.declaring.conditions import When
 from flock.model.artifact import Record
 from flock.model.collect import Batch, Gather, Hold
-from flock.model.conditions import When
 from flock.model.events import Waiting
 from flock.model.ledger import Activation, Commit, Direct, Offer, Query, Settle, Target, Tick
 from flock.model.payload import type_name
@@ -215,7 +216,7 @@ async def forked(source: SQLiteStore, at: int, target: Store, start: float) -> P
     """Copy a board as of a sequence, and open the copy."""
     clock = FakeClock(start, seed=7)
     await target.open(clock, TYPES)
-    await target.restore(source.image(at))
+    await restorable(target).restore(source.image(at))
     await target.close()
     return await Play(target, start, seed=9).open()
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from flock.core.gates import Arrival, Step, flush, merge, reduce
+from flock.declaring.conditions import When
 from flock.model.artifact import Record
 from flock.model.collect import Batch, Gather, Hold, Stage
-from flock.model.conditions import When
 from flock.model.ledger import Offer, Target
 from flock.stores.collecting import Changes
 from flock.stores.memory.collectors import Collector

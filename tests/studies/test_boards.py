@@ -12,9 +12,9 @@ from opentelemetry import trace
 from pydantic import BaseModel
 
 from flock import Flock
-from flock.core import telemetry
 from flock.studies import Condition, Problem, RunStatus, Study
 from flock.studies.usage import Tally
+from flock.telemetry import adapter
 
 
 class Sum(BaseModel):
@@ -175,10 +175,10 @@ def test_a_flock_that_takes_too_long_fails_its_run(tmp_path: Path) -> None:
 @pytest.fixture
 def silent() -> Iterator[None]:
     """Nobody listens to spans before and after."""
-    telemetry.refresh()
-    assert not telemetry.enabled()
+    adapter.refresh()
+    assert not adapter.enabled()
     yield
-    assert not telemetry.enabled()
+    assert not adapter.enabled()
 
 
 def asks(tokens: int) -> Any:

@@ -25,8 +25,8 @@ from flock import (
 )
 from flock.core.components import ComponentRunner
 from flock.core.signals import Signals
-from flock.core.telemetry import Telemetry
 from flock.ports import AgentInfo, BoardHandle, Decision
+from flock.telemetry.adapter import OpenTelemetry
 from flock.testing.clock import FakeClock
 
 
@@ -512,7 +512,7 @@ async def test_a_raising_hook_of_the_board_is_recorded_once_and_disturbs_nobody(
 
 def runner(*components: object) -> tuple[ComponentRunner, list[Event]]:
     events: list[Event] = []
-    signals = Signals(FakeClock(), Telemetry("id", "name"), [events.append])
+    signals = Signals(FakeClock(), OpenTelemetry("id", "name"), [events.append])
     return ComponentRunner(components, signals), events
 
 

@@ -25,8 +25,9 @@ from flock import (
     VisibilityError,
     When,
 )
-from flock.model.history import WhyNot
-from flock.model.ledger import Activation, Pruned, Retention, State
+from flock.board.keeping import Pruned, Retention
+from flock.board.why import WhyNot
+from flock.model.ledger import Activation, State
 from flock.stores.memory import MemoryStore
 from flock.stores.sqlite.store import SQLiteStore
 from flock.testing import FakeClock

@@ -25,8 +25,8 @@ from flock import (
     OrchestratorComponent,
     When,
 )
-from flock.core import telemetry
 from flock.ports import BoardHandle
+from flock.telemetry import adapter
 from flock.testing.clock import FakeClock
 from flock.tracing import Tracing, setup
 
@@ -588,7 +588,7 @@ async def test_payloads_are_recorded_when_asked_for() -> None:
 async def test_off_is_off() -> None:
     with setup(memory=True) as memory:
         pass
-    assert not telemetry.active()
+    assert not adapter.active()
     async with Flock() as flock:
         shop(flock)
 

@@ -17,9 +17,10 @@ from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import BaseModel
 from typing_extensions import override
 
-from flock.core import telemetry
-from flock.core.names import AGENT_BUCKETS, AGENT_DURATION, WORKFLOW_BUCKETS, WORKFLOW_DURATION, Counter
-from flock.core.telemetry import Firing, Telemetry
+from flock.ports import Firing
+from flock.telemetry import adapter
+from flock.telemetry.adapter import OpenTelemetry as Telemetry
+from flock.telemetry.names import AGENT_BUCKETS, AGENT_DURATION, WORKFLOW_BUCKETS, WORKFLOW_DURATION
 from flock.tracing import Tracing, setup
 
 if TYPE_CHECKING:
@@ -305,7 +306,7 @@ def test_an_error_whose_message_repeats_a_payload_is_recorded_without_it(
 
     (found,) = memory.spans
     (event,) = found.events
-    assert (event.attributes or {})["exception.type"] == telemetry.error_type(error)
+    assert (event.attributes or {})["exception.type"] == adapter.error_type(error)
     assert found.status.status_code is StatusCode.ERROR
     assert "secret" not in found.to_json()
 
@@ -354,13 +355,13 @@ def test_durations_are_measured_in_seconds_with_the_recommended_buckets(memory: 
 
 
 def test_counters_add_up_by_what_is_given(flock: Telemetry, memory: Tracing) -> None:
-    flock.count(Counter.ARTIFACTS_PUBLISHED, 3)
-    flock.count(Counter.ACTIVATIONS, agent="agent", outcome="succeeded")
-    flock.count(Counter.ACTIVATIONS, agent="agent", outcome="succeeded")
-    flock.count(Counter.ACTIVATIONS, agent="agent", outcome="failed")
-    flock.count(Counter.ARTIFACTS_DROPPED, 2, reason="join expired")
-    flock.count(Counter.HOOK_ERRORS, hook="on_idle")
-    flock.count(Counter.TICKS_SKIPPED, agent="clerk")
+    flock.count("published", 3)
+    flock.count("activations", agent="agent", outcome="succeeded")
+    flock.count("activations", agent="agent", outcome="succeeded")
+    flock.count("activations", agent="agent", outcome="failed")
+    flock.count("dropped", 2, reason="join expired")
+    flock.count("hook errors", hook="on_idle")
+    flock.count("skipped ticks", agent="clerk")
 
     counted = {
         (name, *sorted((point.attributes or {}).items())): point.value
@@ -381,9 +382,9 @@ def test_counters_add_up_by_what_is_given(flock: Telemetry, memory: Tracing) -> 
 def test_metrics_are_measured_without_spans_too(flock: Telemetry) -> None:
     reader = InMemoryMetricReader()
     with setup(metric_reader=reader):
-        assert not telemetry.enabled()
-        assert telemetry.metering()
-        assert telemetry.active()
+        assert not adapter.enabled()
+        assert adapter.metering()
+        assert adapter.active()
         with flock.workflow("checkout", "run-1") as span, flock.engine("agent", "Echo") as engine:
             assert not span.is_recording()
             assert not engine.is_recording()
@@ -397,9 +398,9 @@ def test_metrics_are_measured_without_spans_too(flock: Telemetry) -> None:
 
 def test_spans_are_made_without_metrics_too(flock: Telemetry) -> None:
     with setup(exporter=ForgetfulExporter()):
-        assert telemetry.enabled()
-        assert not telemetry.metering()
-        assert telemetry.active()
+        assert adapter.enabled()
+        assert not adapter.metering()
+        assert adapter.active()
         assert fire(flock, Firing("agent", "run-1", "a1")) is not None
 
 
@@ -415,12 +416,12 @@ def test_the_context_of_a_span_that_is_not_sampled_is_carried_on(flock: Telemetr
 def test_while_nobody_listens_nothing_is_made(flock: Telemetry) -> None:
     before = trace.get_current_span()
 
-    assert not telemetry.enabled()
-    assert not telemetry.metering()
-    assert not telemetry.active()
+    assert not adapter.enabled()
+    assert not adapter.metering()
+    assert not adapter.active()
     assert flock.start_activation(Firing("agent", "run-1", "a1")) is None
     assert flock.traceparent() is None
-    flock.count(Counter.ARTIFACTS_PUBLISHED)
+    flock.count("published")
     with flock.workflow("checkout", "run-1") as workflow, flock.engine("agent", "Echo") as engine:
         assert not workflow.is_recording()
         assert not engine.is_recording()
@@ -437,7 +438,7 @@ def test_while_nobody_listens_errors_pass_through(flock: Telemetry) -> None:
     [
         """
         flock = Telemetry("orchestrator-1", "shop")
-        assert not telemetry.active()
+        assert not adapter.active()
         assert flock.traceparent() is None
         assert not [name for name in sys.modules if name.startswith("opentelemetry.sdk")]
         """,
@@ -445,20 +446,20 @@ def test_while_nobody_listens_errors_pass_through(flock: Telemetry) -> None:
         flock = Telemetry("orchestrator-1", "shop")
         from opentelemetry.sdk.trace import TracerProvider
         trace.set_tracer_provider(TracerProvider())
-        assert telemetry.enabled() and not telemetry.metering()
+        assert adapter.enabled() and not adapter.metering()
         with flock.workflow("checkout", "run-1"):
             assert flock.traceparent()
         """,
         """
         trace.set_tracer_provider(trace.NoOpTracerProvider())
         metrics.set_meter_provider(metrics.NoOpMeterProvider())
-        assert not telemetry.active()
+        assert not adapter.active()
         """,
         """
         os.environ["OTEL_SDK_DISABLED"] = "true"
         from flock.tracing import setup
         with setup(memory=True) as memory:
-            assert not telemetry.active()
+            assert not adapter.active()
             with Telemetry("orchestrator-1", "shop").workflow("checkout", "run-1"):
                 pass
         assert memory.spans == ()
@@ -467,7 +468,7 @@ def test_while_nobody_listens_errors_pass_through(flock: Telemetry) -> None:
         os.environ["OTEL_PYTHON_TRACER_PROVIDER"] = "sdk_tracer_provider"
         os.environ["OTEL_PYTHON_METER_PROVIDER"] = "sdk_meter_provider"
         Telemetry("orchestrator-1", "shop")
-        assert telemetry.enabled() and telemetry.metering()
+        assert adapter.enabled() and adapter.metering()
         """,
     ],
     ids=["off", "set up after the Flock", "no-op providers", "disabled", "providers named by the environment"],
@@ -476,8 +477,8 @@ def test_whether_anybody_listens_follows_the_providers(program: str) -> None:
     prelude = """
         import os, sys
         from opentelemetry import metrics, trace
-        from flock.core import telemetry
-        from flock.core.telemetry import Telemetry
+        from flock.telemetry import adapter
+        from flock.telemetry.adapter import OpenTelemetry as Telemetry
         """
     code = textwrap.dedent(prelude) + textwrap.dedent(program)
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)  # noqa: S603 - our own program

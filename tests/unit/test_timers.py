@@ -12,8 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flock.core.timers import MAX_COUNTED, Fire, next_fire, validate
+from flock.declaring.schedule import ScheduleSpec
 from flock.model.errors import ConfigurationError
-from flock.model.schedule import Cron, Daily, Every, Once, ScheduleSpec
+from flock.model.schedule import Cron, Daily, Every, Once
 
 ZONES = (
     "UTC",

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 import flock as facade
 from flock import BatchSpec, EvalInputs, Failure, Flock, JoinSpec, Until, When
-from flock.core.declare import AgentBuilder
+from flock.declaring.builder import AgentBuilder
 from flock.topology import Finding
 from flock.topology.wording import condition
 

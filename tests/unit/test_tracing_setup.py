@@ -16,10 +16,10 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from typing_extensions import override
 
-from flock.core import telemetry
-from flock.core.names import Counter
-from flock.core.telemetry import Firing, Telemetry
 from flock.model.errors import ConfigurationError
+from flock.ports import Firing
+from flock.telemetry import adapter
+from flock.telemetry.adapter import OpenTelemetry
 from flock.tracing import Tracing, setup
 
 if TYPE_CHECKING:
@@ -68,13 +68,13 @@ class ListingMetricExporter(MetricExporter):
 
 
 @pytest.fixture
-def flock() -> Telemetry:
-    return Telemetry("orchestrator-1", "shop")
+def flock() -> OpenTelemetry:
+    return OpenTelemetry("orchestrator-1", "shop")
 
 
-def work(flock: Telemetry, name: str) -> None:
+def work(flock: OpenTelemetry, name: str) -> None:
     with flock.workflow(name, "run-1"):
-        flock.count(Counter.ARTIFACTS_PUBLISHED)
+        flock.count("published")
 
 
 def names(tracing: Tracing) -> list[str]:
@@ -91,19 +91,18 @@ def run_python(program: str) -> str:
     """Run a program in a process whose providers are its own; return what it printed to standard error."""
     prelude = """
         from opentelemetry import metrics, trace
-        from flock.core import telemetry
-        from flock.core.names import Counter
-        from flock.core.telemetry import Telemetry
+        from flock.telemetry import adapter
+                from flock.telemetry.adapter import OpenTelemetry
         from flock.model.errors import ConfigurationError
         from flock.tracing import setup
-        flock = Telemetry("orchestrator-1", "shop")
+        flock = OpenTelemetry("orchestrator-1", "shop")
         """
     code = textwrap.dedent(prelude) + textwrap.dedent(program)
     command = [sys.executable, "-W", "error", "-c", code]
     return subprocess.run(command, check=True, capture_output=True, text=True).stderr  # noqa: S603 - our own program
 
 
-def test_memory_keeps_spans_and_metrics_beyond_the_shutdown(flock: Telemetry) -> None:
+def test_memory_keeps_spans_and_metrics_beyond_the_shutdown(flock: OpenTelemetry) -> None:
     with setup(memory=True) as tracing:
         work(flock, "checkout")
 
@@ -111,7 +110,7 @@ def test_memory_keeps_spans_and_metrics_beyond_the_shutdown(flock: Telemetry) ->
     assert published(tracing) == 1
 
 
-def test_memory_starts_empty_each_time_and_can_be_cleared(flock: Telemetry) -> None:
+def test_memory_starts_empty_each_time_and_can_be_cleared(flock: OpenTelemetry) -> None:
     for _ in range(2):
         with setup(memory=True) as tracing:
             work(flock, "checkout")
@@ -121,20 +120,20 @@ def test_memory_starts_empty_each_time_and_can_be_cleared(flock: Telemetry) -> N
             assert names(tracing) == []
 
 
-def test_after_the_last_shutdown_nobody_listens(flock: Telemetry) -> None:
+def test_after_the_last_shutdown_nobody_listens(flock: OpenTelemetry) -> None:
     tracing = setup(memory=True)
-    assert telemetry.active()
+    assert adapter.active()
 
     tracing.shutdown()
     tracing.shutdown()
 
-    assert not telemetry.active()
+    assert not adapter.active()
     work(flock, "unseen")
     assert tracing.spans == ()
     assert isinstance(metrics.get_meter_provider().get_meter("other"), metrics.NoOpMeter)
 
 
-def test_a_second_setup_gets_the_spans_too_and_the_metrics_while_it_lasts(flock: Telemetry) -> None:
+def test_a_second_setup_gets_the_spans_too_and_the_metrics_while_it_lasts(flock: OpenTelemetry) -> None:
     with setup(memory=True) as first:
         work(flock, "before")
         with setup(memory=True) as second:
@@ -147,7 +146,7 @@ def test_a_second_setup_gets_the_spans_too_and_the_metrics_while_it_lasts(flock:
     assert published(first) == 2
 
 
-def test_the_provider_carries_the_name_of_the_service(flock: Telemetry) -> None:
+def test_the_provider_carries_the_name_of_the_service(flock: OpenTelemetry) -> None:
     printed = run_python("""
         with setup(memory=True, service_name="till") as named, setup(memory=True) as second:
             with flock.workflow("checkout", "run-1"):
@@ -169,12 +168,12 @@ def test_without_a_name_the_environment_decides(environment: dict[str, str], nam
     assert printed == f"{name}\n"
 
 
-def test_the_console_gets_a_line_per_span_and_per_metric_at_the_end(flock: Telemetry) -> None:
+def test_the_console_gets_a_line_per_span_and_per_metric_at_the_end(flock: OpenTelemetry) -> None:
     stream = io.StringIO()
     with setup(console=stream), flock.workflow("checkout", "run-1"):
         started = flock.start_activation(Firing("agent", "run-1", "a1", parent=flock.traceparent()))
         assert started is not None
-        flock.count(Counter.ACTIVATIONS, agent="agent", outcome="failed")
+        flock.count("activations", agent="agent", outcome="failed")
         flock.end_activation(started, ValueError("no such item"))
 
     agent, workflow, *points = stream.getvalue().splitlines()
@@ -193,13 +192,13 @@ def test_the_console_is_standard_error_by_default() -> None:
     printed = run_python("""
         setup(console=True)
         with flock.workflow("checkout", "run-1"):
-            flock.count(Counter.ARTIFACTS_PUBLISHED)
+            flock.count("published")
         """)
     assert printed.startswith("invoke_workflow checkout ")
     assert "flock.artifacts.published 1" in printed
 
 
-def test_an_exporter_is_fed_in_batches_and_closed_at_the_shutdown(flock: Telemetry) -> None:
+def test_an_exporter_is_fed_in_batches_and_closed_at_the_shutdown(flock: OpenTelemetry) -> None:
     exporter = ListingExporter()
     with setup(exporter=exporter) as tracing:
         work(flock, "checkout")
@@ -249,7 +248,7 @@ def otlp(monkeypatch: pytest.MonkeyPatch) -> list[ListingExporter | ListingMetri
     ],
 )
 def test_otlp_sends_spans_and_metrics_to_the_collector(
-    flock: Telemetry,
+    flock: OpenTelemetry,
     otlp: list[ListingExporter | ListingMetricExporter],
     target: str | bool,  # noqa: FBT001 - as the parameter of setup
     endpoints: list[str | None],
@@ -318,7 +317,7 @@ def test_the_providers_of_the_program_stay_and_its_spans_come_here_too() -> None
         metrics.set_meter_provider(meters)
         with setup(memory=True) as memory:
             with flock.workflow("checkout", "run-1"):
-                flock.count(Counter.ARTIFACTS_PUBLISHED)
+                flock.count("published")
         with flock.workflow("after", "run-1"):
             pass
         assert trace.get_tracer_provider() is tracers and metrics.get_meter_provider() is meters

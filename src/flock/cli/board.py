@@ -9,14 +9,14 @@ from typing import Annotated, TextIO
 
 import typer
 
+from flock.board.keeping import Pruned, Retention, StoreInfo
 from flock.cli import listing
 from flock.cli.errors import UsageError, answering
 from flock.cli.kept import Choice, Kept, changed, looked, time_of
 from flock.model.artifact import Artifact
-from flock.model.context import Lineage
+from flock.model.context import Lineage, Why
 from flock.model.events import RunStatus
-from flock.model.history import Why
-from flock.model.ledger import Activation, Pruned, Retention, StoreInfo
+from flock.model.ledger import Activation
 
 app = typer.Typer(name="board", no_args_is_help=True, pretty_exceptions_enable=False)
 

@@ -6,16 +6,17 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
+from flock.board.keeping import KeepingStore
+from flock.board.reader import BoardReader
 from flock.cli.errors import UsageError
-from flock.core.board import BoardReader
 from flock.core.clock import SystemClock
 from flock.core.roster import Catalog
-from flock.core.wait import status_of
+from flock.direct.wait import status_of
 from flock.model.artifact import Artifact
 from flock.model.evaluation import FAILURE, Failure
 from flock.model.events import RunStatus
 from flock.model.ledger import Query
-from flock.ports import Clock, KeepingStore, Store
+from flock.ports import Clock, Store
 from flock.stores.url import open_store
 
 T = TypeVar("T")

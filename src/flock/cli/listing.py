@@ -12,12 +12,12 @@ from rich.text import Text
 from rich.tree import Tree
 from typing_extensions import override
 
+from flock.board.keeping import Fate, Retention, StoreInfo
 from flock.model.artifact import Artifact
-from flock.model.context import Lineage
+from flock.model.context import Lineage, Why
 from flock.model.evaluation import Failure
 from flock.model.events import RunStatus
-from flock.model.history import Why
-from flock.model.ledger import Activation, Consumption, Fate, Retention, StoreInfo
+from flock.model.ledger import Activation, Consumption
 from flock.model.payload import Unreadable
 
 _WIDTH = 200  # characters of a payload

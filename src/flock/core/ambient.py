@@ -9,10 +9,10 @@ from contextvars import ContextVar
 from flock.core.agent import Agent, Shortcut
 from flock.core.components import ComponentRunner
 from flock.core.slots import Slots
-from flock.core.telemetry import ActivationSpan
 from flock.model.artifact import Artifact, Record
 from flock.model.context import Context, Reads
 from flock.model.ledger import Lease
+from flock.ports import OpenSpan
 
 
 class Ambient:
@@ -71,7 +71,7 @@ class Acting(Ambient):
         self.lease = lease
         self.desk = desk
         self._ctx: Context | None = None
-        self.span: ActivationSpan | None = None
+        self.span: OpenSpan | None = None
         self.error: BaseException | None = None  # what the attempt failed with
         self.streamed: Sequence[Record] = ()  # what it has committed before its end
         self._away = self._busy = 0

@@ -9,19 +9,17 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-from flock.core import telemetry
 from flock.core.agent import Agent, Score, Shortcut
 from flock.core.ambient import Acting, current
 from flock.core.clock import within
 from flock.core.outputs import Item, check_items, items_of, result_of
 from flock.core.signals import Signals
-from flock.core.telemetry import Telemetry
 from flock.model.artifact import Artifact
 from flock.model.context import Context
 from flock.model.errors import FlockError
 from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
 from flock.model.ledger import Activation
-from flock.ports import Clock
+from flock.ports import Clock, Telemetry
 
 PATIENCE = 1.0  # seconds that a body has for its clean-up after a timeout or cancellation
 
@@ -57,7 +55,7 @@ class Evaluator:
         self, agent: Agent, ctx: Context, inputs: EvalInputs, group: OutputGroup, candidate: int | None = None
     ) -> Any:  # noqa: ANN401 - see the class
         """Evaluate an agent's engines in order; each one's outputs are the next one's inputs."""
-        engines, traced = agent.engines, telemetry.enabled()
+        engines, traced = agent.engines, self._metrics.enabled()
         if agent.direct_call is not None:
             if not traced:
                 return await agent.direct_call(agent, ctx, inputs, group)

@@ -7,23 +7,21 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
-from flock.core import telemetry
 from flock.core.agent import Agent
 from flock.core.ambient import Acting, Desk, current
-from flock.core.board import BoardReader, sees
 from flock.core.components import ComponentRunner
 from flock.core.evaluate import Evaluator
 from flock.core.outputs import Item, check_counts, items_of, records_of, result_of
 from flock.core.publish import Spine
 from flock.core.settle import Settler, is_failing
 from flock.core.slots import Slots
-from flock.core.telemetry import Firing
 from flock.model.artifact import Artifact, Record
-from flock.model.context import Context
+from flock.model.context import Context, Reads
 from flock.model.errors import LimitExceeded, ObstructedError, Stale
 from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
 from flock.model.ledger import Activation, Commit, Lease, Query, Settle
-from flock.ports import BoardHandle
+from flock.model.visibility import Identity
+from flock.ports import BoardHandle, Firing
 
 _FIRST_DEFERRAL, _LAST_DEFERRAL = 0.05, 5.0  # seconds
 _DONE = Settle("done")
@@ -48,6 +46,7 @@ class Executor:
         evaluator: Evaluator,
         components: ComponentRunner,
         board: BoardHandle,
+        reads: Callable[[Identity], Reads],
         limits: Limits,
     ) -> None:
         """Meet the parts; `on_lend` and `on_over` are set by who schedules."""
@@ -60,6 +59,7 @@ class Executor:
         evaluator.on_stuck = settler.stuck
         self._components = components
         self._board = board
+        self._reads = reads
         self._limits = limits
         self.on_lend: Callable[[Desk, int], None] = _ignore
         self.on_over: Callable[[Lease], None] = _ignore
@@ -84,7 +84,7 @@ class Executor:
         if desk is None:
             return self._give_back(lease)
         acting = Acting(self._spine, lease, desk)
-        return self._traced(acting) if telemetry.active() else self._attempt(acting)
+        return self._traced(acting) if self._metrics.active() else self._attempt(acting)
 
     async def _give_back(self, lease: Lease) -> None:
         await self._spine.store.release(lease)
@@ -126,7 +126,7 @@ class Executor:
             agent,
             slots=Slots(agent.max_concurrency),
             everyone=self._everyone,
-            reader=BoardReader(spine.store, self._clock, spine.roster.types, agent.identity),
+            reader=self._reads(agent.identity),
             hooks=ComponentRunner(agent.components, self._signals, agent=name) if agent.components else None,
             on_lend=self.on_lend,
         )
@@ -340,7 +340,7 @@ class Executor:
             if inspect.isawaitable(given):
                 given = await given
             now = self._clock.now()
-            return [artifact for artifact in given if sees(agent.identity, artifact.record, now)]
+            return [artifact for artifact in given if artifact.record.seen_by(agent.identity, now)]
         except Exception as error:  # noqa: BLE001 - the guard of providers
             self._signals.hook_failed("context provider", error, agent=agent.name, run=ctx.correlation_id)
             return ()

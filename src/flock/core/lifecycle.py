@@ -10,13 +10,12 @@ from functools import partial
 
 from flock.core.agent import Agent
 from flock.core.clock import finish
-from flock.core.names import Counter
 from flock.core.publish import Spine
 from flock.core.schedule import Scheduler
 from flock.core.timers import Fire, next_fire
 from flock.model.events import Waiting
 from flock.model.ledger import Commit, Committed, Tick, TimerState
-from flock.model.schedule import Every, ScheduleSpec
+from flock.model.schedule import Every, Schedule
 from flock.ports import Clock
 
 logger = logging.getLogger("flock")
@@ -191,14 +190,14 @@ class LifecycleManager:
     def _missed(self, agent: str, count: int, why: str) -> None:
         if count:
             self.skipped += count
-            self._spine.metrics.count(Counter.TICKS_SKIPPED, count, agent=agent)
+            self._spine.metrics.count("skipped ticks", count, agent=agent)
             self._spine.signals.emit("skipped", agent=agent, count=count, reason=f"tick: {why}")
 
 
 class _Timer:
     """Where one agent's schedule stands."""
 
-    def __init__(self, agent: Agent, spec: ScheduleSpec, now: float, state: TimerState | None) -> None:
+    def __init__(self, agent: Agent, spec: Schedule, now: float, state: TimerState | None) -> None:
         self.agent = agent
         self.iteration = 0 if state is None else state.iteration
         self._spec = spec

@@ -12,10 +12,8 @@ from pydantic import BaseModel
 from flock.core.ambient import acting, current, here
 from flock.core.clock import pause
 from flock.core.match import Rejection, match
-from flock.core.names import Counter
 from flock.core.roster import Roster
 from flock.core.signals import Signals
-from flock.core.telemetry import Telemetry, metering
 from flock.model.artifact import EXTERNAL, UNSET, Artifact, Record, snapshot
 from flock.model.errors import (
     Backpressure,
@@ -30,7 +28,7 @@ from flock.model.evaluation import FAILURE, Failure
 from flock.model.ledger import Activation, Commit, Committed, Direct, Lease, Offer, depth_after
 from flock.model.payload import type_name
 from flock.model.visibility import PUBLIC, PrivateVisibility, Visibility, meet
-from flock.ports import Clock, Store
+from flock.ports import Clock, Store, Telemetry
 
 logger = logging.getLogger("flock")
 _AGAIN = (0.05, 0.2, 1.0)  # seconds between the tries of a settlement that a store refused
@@ -253,13 +251,13 @@ class Spine:
             self.last_sequence = max(self.last_sequence, records[-1].sequence)
             if self.signals.changed.waiters:
                 self.signals.changed.wake()
-            if self.signals.listened or metering():
+            if self.signals.listened or self.metrics.metering():
                 self._tell_published(records)
         if committed.quiet or committed.repeated:  # the answer that told of quiet may be the one that was lost
             self.on_quiet()
 
     def _tell_published(self, records: Sequence[Record]) -> None:
-        self.metrics.count(Counter.ARTIFACTS_PUBLISHED, len(records))
+        self.metrics.count("published", len(records))
         for record in records:
             self.signals.emit(
                 "published", run=record.run, agent=record.produced_by, activation=record.activation_id,

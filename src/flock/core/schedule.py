@@ -10,7 +10,6 @@ from typing import Any
 
 from flock.core.agent import Agent
 from flock.core.ambient import Desk, current
-from flock.core.board import sees
 from flock.core.clock import finish
 from flock.core.execute import Executor
 from flock.core.publish import Spine
@@ -116,7 +115,7 @@ class Scheduler:
         """
         now = self._spine.clock.now()
         for record in inputs:
-            if not sees(agent.identity, record, now):
+            if not record.seen_by(agent.identity, now):
                 raise VisibilityError(f"agent {agent.name!r} may not see {record.type} {record.id}")
         key = self._spine.clock.new_id()
         future: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()

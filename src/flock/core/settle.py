@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from flock.core import telemetry
 from flock.core.agent import Agent
 from flock.core.ambient import Acting
 from flock.core.evaluate import late
-from flock.core.names import Counter
 from flock.core.publish import Spine, said, unheard
-from flock.core.telemetry import Outcome
 from flock.model.artifact import Record
 from flock.model.errors import FlockError, LimitExceeded, ObstructedError, RunCancelledError, Stale, StoreError
 from flock.model.evaluation import FAILURE
 from flock.model.ledger import Activation, Commit, Lease, Query, Settle, State
 
+Outcome = Literal["succeeded", "failed", "cancelled", "retried", "skipped"]
 logger = logging.getLogger("flock")
 _HOPELESS = (LimitExceeded, ObstructedError)  # another attempt would end in the same way
 
@@ -35,7 +33,7 @@ class Settler:
 
     def succeeded(self, activation: Activation, records: Sequence[Record]) -> None:
         """Tell that an attempt has been committed."""
-        if telemetry.metering():
+        if self._spine.metrics.metering():
             self._count(activation, "succeeded")
         if self._signals.listened:
             self._signals.tell("finished", activation)
@@ -156,7 +154,7 @@ class Settler:
         self._signals.tell("retried" if again else "failed", activation, error=error)
 
     def _count(self, activation: Activation, outcome: Outcome) -> None:
-        self._spine.metrics.count(Counter.ACTIVATIONS, agent=activation.agent, outcome=outcome)
+        self._spine.metrics.count("activations", agent=activation.agent, outcome=outcome)
 
 
 def is_failing(activation: Activation) -> bool:

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from flock.core.names import Counter
-from flock.core.telemetry import Telemetry
 from flock.model.events import Event, EventKind
 from flock.model.ledger import Activation
-from flock.ports import Clock, Observer
+from flock.ports import Clock, Observer, Telemetry
 
 logger = logging.getLogger("flock")
-
-T = TypeVar("T")
 
 
 class Channel:
@@ -50,11 +45,10 @@ class Signals:
         """Tell these observers."""
         self._clock = clock
         self._telemetry = telemetry
-        self._observers = list(observers)
-        self._streams: list[EventStream] = []
-        self._ended = False
-        self.at_home: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]] = _directly
+        self._declared = tuple([(observer, _ignore) for observer in observers])
+        self._observers: Sequence[tuple[Observer, Callable[[], None]]] = self._declared
         self.listened = bool(observers)
+        self.ended = False  # nothing is told any more
         self.changed = Channel()  # something was committed
         self.quiet = Channel()  # a run may have become idle
         self.room = Channel()  # an activation has ended
@@ -64,14 +58,12 @@ class Signals:
         if not self.listened:
             return
         event = Event(kind=kind, at=self._clock.now(), **parts)
-        for observer in tuple(self._observers):
+        for observer, _ in self._observers:
             try:
                 observer(event)
             except Exception:
                 logger.exception("an observer raised on %s", kind)
-                self._telemetry.count(Counter.HOOK_ERRORS, hook="observer")
-        for stream in self._streams:
-            stream.put(event)
+                self._telemetry.count("hook errors", hook="observer")
 
     def tell(self, kind: EventKind, activation: Activation, **parts: Any) -> None:  # noqa: ANN401 - the parts of an Event
         """Tell what happened to an activation."""
@@ -81,108 +73,39 @@ class Signals:
     def hook_failed(self, hook: str, error: Exception, *, agent: str | None = None, run: str | None = None) -> None:
         """Record a hook, provider or score that raised, once."""
         logger.error("%s of %s raised", hook, agent or "the board", exc_info=error)
-        self._telemetry.count(Counter.HOOK_ERRORS, agent=agent, hook=hook)
+        self._telemetry.count("hook errors", agent=agent, hook=hook)
         self.emit("error", agent=agent, run=run, reason=hook, error=error)
 
     def dropped(self, kind: EventKind, reason: str, **parts: Any) -> None:  # noqa: ANN401 - the parts of an Event
         """Count and tell that artifacts were given up."""
-        self._telemetry.count(Counter.ARTIFACTS_DROPPED, len(parts.get("artifacts", ())) or 1, reason=reason)
+        self._telemetry.count("dropped", len(parts.get("artifacts", ())) or 1, reason=reason)
         self.emit(kind, reason=reason, **parts)
 
-    def stream(self, capacity: int) -> EventStream:
-        """Open a stream of all that happens from now on."""
-        stream = EventStream(self, capacity)
-        if self._ended:
-            stream.end()
-        else:
-            self._streams.append(stream)
-            self.listened = True
-        return stream
-
-    def observe(self, observer: Observer) -> None:
-        """Tell this observer too, from now on."""
-        self._observers.append(observer)
+    def observe(self, observer: Observer, on_end: Callable[[], None] | None = None) -> None:
+        """Tell this observer too, from now on, and that it was all."""
+        self._observers = (*self._observers, (observer, on_end or _ignore))
         self.listened = True
 
     def dismiss(self, observer: Observer) -> None:
-        """Tell it no more."""
-        self._observers.remove(observer)
-        self.listened = bool(self._observers or self._streams)
-
-    def close(self, stream: EventStream) -> None:
-        """Stop feeding a stream."""
-        if stream in self._streams:
-            self._streams.remove(stream)
-        self.listened = bool(self._observers or self._streams)
+        """Tell it no more; one that is not told is fine."""
+        self._observers = tuple([pair for pair in self._observers if pair[0] != observer])
+        self.listened = bool(self._observers)
 
     def forget(self) -> None:
-        """Begin anew in the child of a fork: who waits and reads does so in the parent."""
-        self._streams.clear()
+        """Begin anew in the child of a fork: who waits, or listens since the start, does so in the parent."""
+        self._observers = self._declared
         self.listened = bool(self._observers)
         for channel in (self.changed, self.quiet, self.room):
             channel.waiters.clear()
 
-    def end_streams(self) -> None:
-        """Let every stream end after what it holds."""
-        self._ended = True
-        for stream in self._streams:
-            stream.end()
-        self.changed.wake()
-
-
-class EventStream:
-    """An async iterator over a bounded buffer; what a slow reader missed is told as one `missed` event."""
-
-    def __init__(self, signals: Signals, capacity: int) -> None:
-        """Hold up to `capacity` events."""
-        self._signals = signals
-        self._capacity = capacity
-        self._buffer: deque[Event] = deque()
-        self._missed: Event | None = None
-        self._filled = Channel()
-        self._ended = False
-
-    def put(self, event: Event) -> None:
-        """Add an event, or count it as missed."""
-        if len(self._buffer) < self._capacity:
-            self._buffer.append(event)
-        else:
-            count = 1 if self._missed is None else self._missed.count + 1
-            self._missed = Event(kind="missed", at=event.at, count=count, reason="the reader was too slow")
-        self._filled.wake()
-
     def end(self) -> None:
-        """Let the reader end after what is held."""
-        self._ended = True
-        self._filled.wake()
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        """Read."""
-        return self
-
-    async def __anext__(self) -> Event:
-        """Give the next event."""
-        event: Event = await self._signals.at_home(self._next)
-        return event
-
-    async def _next(self) -> Event:
-        while not self._buffer:
-            if self._missed is not None:
-                missed, self._missed = self._missed, None
-                return missed
-            if self._ended:
-                raise StopAsyncIteration
-            await self._filled.wait()
-        return self._buffer.popleft()
-
-    async def aclose(self) -> None:
-        """Stop listening."""
-        await self._signals.at_home(self._close)
-
-    async def _close(self) -> None:
-        self._signals.close(self)
-        self.end()
+        """Tell those who wait and listen that this was all."""
+        self.ended = True
+        for _, on_end in self._observers:
+            on_end()
+        self.changed.wake()
+        self.quiet.wake()
 
 
-async def _directly(async_fn: Callable[[], Awaitable[T]]) -> T:
-    return await async_fn()
+def _ignore() -> None:
+    return

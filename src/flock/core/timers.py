@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from flock.model.errors import ConfigurationError
-from flock.model.schedule import Cron, Daily, Every, Once, ScheduleSpec
+from flock.model.schedule import Cron, Daily, Every, Once, Schedule
 
 GRACE = 1.0
 """How many seconds before the start a one-time schedule may lie and still fire."""
@@ -33,7 +33,7 @@ class Fire(NamedTuple):
     skipped: int
 
 
-def validate(spec: ScheduleSpec) -> None:
+def validate(spec: Schedule) -> None:
     """Raise ConfigurationError for a cron expression that never fires in fifty years; all else the spec has checked."""
     if not isinstance(spec.plan, Cron):
         return
@@ -49,7 +49,7 @@ def validate(spec: ScheduleSpec) -> None:
         raise ConfigurationError(f"cron={expression!r} names no day that exists, so it would never fire")
 
 
-def next_fire(spec: ScheduleSpec, *, started: float, previous: float | None, iteration: int, now: float) -> Fire | None:
+def next_fire(spec: Schedule, *, started: float, previous: float | None, iteration: int, now: float) -> Fire | None:
     """Answer the first slot after `previous`, or the latest due one if several are due; None once the schedule is over.
 
     `previous` is the last slot that fired, `iteration` how many have. Slots depend on `started` and the wall clock of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flock.core.declare import AgentBuilder
+from flock.declaring.builder import AgentBuilder
 from flock.engines import function
 from flock.engines.schema import SchemaEngine
 from flock.engines.threads import Threads

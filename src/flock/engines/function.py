@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from flock.core.agent import Agent, Subscription
-from flock.core.declare import AgentBuilder
+from flock.declaring.builder import AgentBuilder
 from flock.engines.threads import Threads
 from flock.model.artifact import Artifact
 from flock.model.context import Context

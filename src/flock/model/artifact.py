@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from flock.model.errors import PublishError
 from flock.model.payload import Unreadable, copier, loaded_type, private_copy, type_name
-from flock.model.visibility import PUBLIC, PublicVisibility, Visibility, from_plain, to_plain
+from flock.model.visibility import PUBLIC, Identity, PublicVisibility, Visibility, from_plain, to_plain
 
 M = TypeVar("M", bound=BaseModel)
 Model = type[BaseModel]  # the name `type` is taken inside Artifact
@@ -58,6 +58,10 @@ class Record:
     def due(self) -> float:
         """The time from which anybody may see it."""
         return self.visibility.due(self.created)
+
+    def seen_by(self, identity: Identity, now: float) -> bool:
+        """Say whether an identity may see it at this time (UTC seconds)."""
+        return self.visibility is PUBLIC or (self.due <= now and self.visibility.allows(identity))
 
     def same_content(self, other: Record) -> bool:
         """Say whether both would be the same artifact to a reader (P4)."""

@@ -11,7 +11,6 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from pydantic import BaseModel
 
 from flock.model.artifact import Artifact, part
-from flock.model.history import Why
 from flock.model.ledger import Activation, Consumption, Lease, Trigger
 
 M = TypeVar("M", bound=BaseModel)
@@ -23,6 +22,24 @@ class Lineage(NamedTuple):
     artifact: Artifact
     ancestors: tuple[Artifact, ...]
     descendants: tuple[Artifact, ...]
+
+
+class Maker(NamedTuple):
+    """The activation that made an artifact; one that the store has forgotten is `"forgotten"` in state."""
+
+    activation: str
+    agent: str
+    subscription: str = ""
+    attempt: int = 0
+    state: str = "forgotten"
+
+
+class Why(NamedTuple):
+    """Why an artifact exists: what made it (None: it came from outside) of which inputs, in the order it had them."""
+
+    artifact: Artifact
+    made_by: Maker | None
+    inputs: tuple[Artifact, ...]
 
 
 class Reads(Protocol):

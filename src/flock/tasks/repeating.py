@@ -10,8 +10,8 @@ from typing import Literal, get_args
 
 from flock.core.clock import pause
 from flock.core.timers import next_fire, validate
+from flock.declaring.schedule import ScheduleSpec
 from flock.model.errors import ConfigurationError
-from flock.model.schedule import ScheduleSpec
 from flock.ports import Clock
 
 logger = logging.getLogger("flock")

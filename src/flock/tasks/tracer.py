@@ -9,8 +9,8 @@ from typing import Any, Final
 from opentelemetry import context, trace
 from opentelemetry.trace import Span, Status, StatusCode
 
-from flock.core import telemetry
 from flock.tasks.status import TypeStatus
+from flock.telemetry import adapter
 
 _Open = tuple[Span, "Token[context.Context]"]
 
@@ -71,4 +71,4 @@ _SPANS: Final = Spans()
 
 def spans() -> Spans | None:
     """Give what makes spans, None while they would go nowhere."""
-    return _SPANS if telemetry.enabled() else None
+    return _SPANS if adapter.enabled() else None

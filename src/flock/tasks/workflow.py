@@ -11,10 +11,10 @@ from typing import Any, Final, Literal, cast, get_args, overload
 
 from typing_extensions import Unpack, override
 
+from flock.declaring.schedule import ScheduleSpec
 from flock.model.context import Context as Activation
 from flock.model.errors import ConfigurationError, FlockError
 from flock.model.evaluation import EvalInputs, OutputGroup
-from flock.model.schedule import ScheduleSpec
 from flock.ports import AgentInfo, Engine
 from flock.sync import run_sync
 from flock.tasks.context import Context, is_context

@@ -8,7 +8,7 @@ from datetime import timedelta
 from flock.core.agent import Agent, Subscription
 from flock.model.conditions import Condition, Tally
 from flock.model.evaluation import OutputGroup
-from flock.model.schedule import Cron, Daily, Every, Once, ScheduleSpec
+from flock.model.schedule import Cron, Daily, Every, Once, Schedule
 from flock.topology.flow import Model
 
 Label = Callable[[Model], str]
@@ -83,7 +83,7 @@ def condition(given: Condition, label: Label) -> str:
             return "idle"
 
 
-def schedule(spec: ScheduleSpec) -> str:
+def schedule(spec: Schedule) -> str:
     """Word a schedule."""
     zone = "" if spec.tz == "UTC" else f" {spec.tz}"
     match spec.plan:

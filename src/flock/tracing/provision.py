@@ -18,8 +18,8 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from flock.core import telemetry
 from flock.model.errors import ConfigurationError
+from flock.telemetry import adapter
 from flock.tracing import exporters
 from flock.tracing.outlets import OutletMeterProvider, Outlets, OutletTracerProvider
 
@@ -168,7 +168,7 @@ class Tracing:
             self._switchboard.connect(self._meters)
         if self._payloads is not None:
             self._payloads.payload_requests += 1
-        telemetry.refresh()
+        adapter.refresh()
 
     def _disconnect(self) -> None:
         for processor in self._plan.processors:
@@ -177,7 +177,7 @@ class Tracing:
             self._switchboard.disconnect(self._meters)
         if self._payloads is not None:
             self._payloads.payload_requests -= 1
-        telemetry.refresh()
+        adapter.refresh()
 
 
 def _tracer_provider(resource: Resource) -> TracerProvider:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from typing_extensions import override
 
+from flock.board.image import CollectorImage
 from flock.core.gates import Arrival, counters_of, slots_of
 from flock.model.artifact import Record
 from flock.model.collect import Stage
 from flock.model.events import Waiting
-from flock.model.image import CollectorImage
 from flock.model.ledger import BOARD, Offer, Target
 from flock.stores.collecting import AnyRow, Changes, Collecting, Row, count, describe, records_of, runs_of
 from flock.stores.memory.unclaimed import Unclaimed

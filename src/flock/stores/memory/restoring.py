@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import assert_never, cast
 
-from flock.core.gates import Arrival
-from flock.model.artifact import Record
-from flock.model.image import (
+from flock.board.image import (
     ActivationImage,
     CollectorImage,
     HeldImage,
@@ -19,6 +17,8 @@ from flock.model.image import (
     RunImage,
     TimerImage,
 )
+from flock.core.gates import Arrival
+from flock.model.artifact import Record
 from flock.model.ledger import Activation, Offer, Outcome, State, Target, TimerState
 from flock.model.payload import Unreadable
 from flock.ports import Types

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from flock.board.image import Image
 from flock.model.artifact import Record
 from flock.model.errors import StoreError
 from flock.model.events import Waiting
-from flock.model.image import Image
 from flock.model.ledger import (
     Activation,
     Commit,

@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from flock.board.image import CollectorImage
 from flock.core.gates import Arrival, counters_of, slots_of
 from flock.model.artifact import Record
 from flock.model.events import Waiting
-from flock.model.image import CollectorImage
 from flock.model.ledger import Target
 from flock.stores.collecting import Changes, runs_of, unknown
 

@@ -11,8 +11,7 @@ from typing import Final
 from pydantic import BaseModel
 from pydantic_core import from_json
 
-from flock.model.errors import StoreError
-from flock.model.image import (
+from flock.board.image import (
     ActivationImage,
     CollectorImage,
     HeldImage,
@@ -23,6 +22,7 @@ from flock.model.image import (
     RunImage,
     TimerImage,
 )
+from flock.model.errors import StoreError
 from flock.stores.sqlite.counting import Counting
 from flock.stores.sqlite.files import connect_reader, unreadable
 from flock.stores.sqlite.later import Row

@@ -9,20 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from flock.board.keeping import Fate, StoreInfo
 from flock.core.gates import Arrival, slots_of
 from flock.model.artifact import Record
 from flock.model.events import Waiting, WaitReason
-from flock.model.ledger import (
-    Activation,
-    Consumption,
-    Fate,
-    Progress,
-    Query,
-    State,
-    StoreInfo,
-    Target,
-    TimerState,
-)
+from flock.model.ledger import Activation, Consumption, Progress, Query, State, Target, TimerState
 from flock.ports import Types
 from flock.stores.collecting import describe, unknown
 from flock.stores.sqlite.counting import Counting, Counts, read_run

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never, cast
 
-from flock.model.artifact import Record
-from flock.model.errors import StoreError
-from flock.model.evaluation import FAILURE
-from flock.model.image import (
+from flock.board.image import (
     ActivationImage,
     CollectorImage,
     HeldImage,
@@ -20,6 +17,9 @@ from flock.model.image import (
     RunImage,
     TimerImage,
 )
+from flock.model.artifact import Record
+from flock.model.errors import StoreError
+from flock.model.evaluation import FAILURE
 from flock.model.ledger import Outcome
 from flock.model.payload import Unreadable
 from flock.stores.codec import Encoded, encode

@@ -9,23 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from flock.board.image import Image
+from flock.board.keeping import Fate, Pruned, Retention, StoreInfo
 from flock.model.artifact import Record
 from flock.model.collect import seconds
 from flock.model.errors import StoreError
 from flock.model.events import Waiting
-from flock.model.image import Image
 from flock.model.ledger import (
     Activation,
     Commit,
     Committed,
     Consumption,
-    Fate,
     Lease,
     Progress,
-    Pruned,
     Query,
-    Retention,
-    StoreInfo,
     Target,
     TimerState,
     Withdrawn,

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from flock.declaring.conditions import When
 from flock.model.collect import Batch, Gather, Hold
-from flock.model.conditions import When
 from flock.model.ledger import Offer
 from flock.testing.store_contract.bench import RUN, Bench, Mark, ids, inputs
 

@@ -6,11 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from flock.model.artifact import Record
-from flock.model.collect import Batch, Gather, Hold
-from flock.model.conditions import When
-from flock.model.errors import RunCancelledError, StoreError
-from flock.model.image import (
+from flock.board.image import (
     ActivationImage,
     CollectorImage,
     HeldImage,
@@ -20,6 +16,11 @@ from flock.model.image import (
     RunImage,
     TimerImage,
 )
+from flock.board.keeping import restorable
+from flock.declaring.conditions import When
+from flock.model.artifact import Record
+from flock.model.collect import Batch, Gather, Hold
+from flock.model.errors import RunCancelledError, StoreError
 from flock.model.ledger import Offer, State, TimerState
 from flock.model.payload import Unreadable, type_name
 from flock.testing.store_contract.bench import RUN, Bench, Note, ids, inputs
@@ -31,7 +32,7 @@ PLACE = f"{AGENT}/only", AGENT, RUN
 async def a_restored_board_has_the_artifacts_of_the_image_at_their_places(bench: Bench) -> None:
     a, b = _at(2, bench.note("a", tags=frozenset({"x"}))), _at(3, bench.note("b", parents=("a",)))
     b.snapshot = Unreadable(type=b.type, version=1, content='{"text":"b"}', reason="nobody has read it yet")
-    await bench.store.restore([[Moment(5, bench.clock.now())], [a, b]])
+    await restorable(bench.store).restore([[Moment(5, bench.clock.now())], [a, b]])
     found = await bench.store.follow(0, 9)
     assert [(each.id, each.sequence, each.tags, each.snapshot) for each in found] == [
         ("a", 2, {"x"}, Note(text="a")),
@@ -47,7 +48,7 @@ async def a_restored_board_has_the_artifacts_of_the_image_at_their_places(bench:
 async def of_what_was_pruned_a_restored_board_has_the_lineage_alone(bench: Bench) -> None:
     gone = Unreadable(type=type_name(Note), version=1, content="", reason="pruned")
     a, b = _at(1, bench.note("a", snapshot=gone)), _at(2, bench.note("b", parents=("a",)))
-    await bench.store.restore([[Moment(2, bench.clock.now())], [a, b]])
+    await restorable(bench.store).restore([[Moment(2, bench.clock.now())], [a, b]])
     assert await bench.board() == ["b"]
     assert ids(await bench.store.get(["a", "b"])) == ["a", "b"]
     assert ids(await bench.store.children(["a"])) == ["b"]
@@ -149,7 +150,7 @@ async def a_store_stays_empty_when_an_image_breaks_off(bench: Bench) -> None:
         raise StoreError("the disk is gone")
 
     async with bench.refused(StoreError):
-        await bench.store.restore(broken())
+        await restorable(bench.store).restore(broken())
     await _restore(bench)
     assert await bench.board() == ["a", "b", "c"]
 
@@ -166,7 +167,7 @@ def _image(bench: Bench, *pieces: Piece, more: Sequence[Record] = ()) -> list[Se
 
 
 async def _restore(bench: Bench, *pieces: Piece, more: Sequence[Record] = ()) -> None:
-    await bench.store.restore(_image(bench, *pieces, more=more))
+    await restorable(bench.store).restore(_image(bench, *pieces, more=more))
 
 
 def _activation(number: int, parts: Sequence[int], **state: Any) -> ActivationImage:  # noqa: ANN401 - its other fields

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from flock.core import match
 from flock.core.agent import Agent
-from flock.core.declare import AgentBuilder
 from flock.core.lifecycle import LifecycleManager
 from flock.core.publish import Spine
 from flock.core.schedule import Scheduler
+from flock.declaring.builder import AgentBuilder
 from flock.model.artifact import Record
 from flock.model.errors import ConfigurationError
 from flock.model.ledger import Commit, Offer, Query

@@ -5,8 +5,10 @@ They follow the GenAI semantic conventions for agents of the same process; what 
 
 from __future__ import annotations
 
-import enum
+from collections.abc import Mapping
 from typing import Final
+
+from flock.ports import Counted
 
 SCOPE: Final = "flock"
 
@@ -47,11 +49,13 @@ DURATIONS: Final = (
 LABELS: Final = {"agent": AGENT_NAME, "outcome": "flock.outcome", "reason": "flock.reason", "hook": "flock.hook"}
 
 
-class Counter(enum.Enum):
-    """What is counted: the metric's name, its unit, and what it says."""
-
-    ARTIFACTS_PUBLISHED = "flock.artifacts.published", "{artifact}", "Artifacts that became durable."
-    ARTIFACTS_DROPPED = "flock.artifacts.dropped", "{artifact}", "Artifacts that were given up, by reason."
-    ACTIVATIONS = "flock.activations", "{activation}", "Attempts at activations that ended, by outcome."
-    HOOK_ERRORS = "flock.hook.errors", "{error}", "Hooks that raised."
-    TICKS_SKIPPED = "flock.schedule.ticks.skipped", "{tick}", "Ticks of a schedule that found the last one running."
+# What is counted: the metric's name, its unit, and what it says.
+COUNTERS: Final[Mapping[Counted, tuple[str, str, str]]] = {
+    "published": ("flock.artifacts.published", "{artifact}", "Artifacts that became durable."),
+    "dropped": ("flock.artifacts.dropped", "{artifact}", "Artifacts that were given up, by reason."),
+    "activations": ("flock.activations", "{activation}", "Attempts at activations that ended, by outcome."),
+    "hook errors": ("flock.hook.errors", "{error}", "Hooks that raised."),
+    "skipped ticks": (
+        "flock.schedule.ticks.skipped", "{tick}", "Ticks of a schedule that found the last one running.",
+    ),
+}  # fmt: skip

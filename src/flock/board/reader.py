@@ -9,22 +9,14 @@ from pydantic import BaseModel
 
 from flock.core.roster import Catalog
 from flock.model.artifact import Artifact, Record
-from flock.model.context import Lineage
+from flock.model.context import Lineage, Maker, Why
 from flock.model.errors import VisibilityError
-from flock.model.history import Maker, Why
 from flock.model.ledger import Consumption, Query
 from flock.model.payload import members
-from flock.model.visibility import PUBLIC, Identity
+from flock.model.visibility import Identity
 from flock.ports import Clock, Store
 
 M = TypeVar("M", bound=BaseModel)
-
-
-def sees(identity: Identity | None, record: Record, now: float) -> bool:
-    """Say whether an identity may see a record now; the operator (None) sees all."""
-    if identity is None or record.visibility is PUBLIC:
-        return True
-    return record.due <= now and record.visibility.allows(identity)
 
 
 class BoardReader:
@@ -96,7 +88,7 @@ class BoardReader:
             made = await self._store.activation(record.activation_id)
             if made is not None:
                 made_by = Maker(made.id, made.agent, made.subscription, made.attempt, made.state.value)
-        inputs = [each for each in await self._store.get(record.parents) if sees(self._identity, each, now)]
+        inputs = [each for each in await self._store.get(record.parents) if self._sees(each, now)]
         return Why(own, made_by, tuple(map(Artifact.of, inputs)))
 
     async def consumptions(self, artifact: Artifact | str) -> Sequence[Consumption]:
@@ -130,9 +122,12 @@ class BoardReader:
         models = [_as_model(kind) or known.resolve(kind) for kind in members(types)]
         return frozenset(name for model in models for name in known.names_of(model))
 
+    def _sees(self, record: Record, now: float) -> bool:
+        return self._identity is None or record.seen_by(self._identity, now)
+
     def _seen(self, records: Iterable[Record]) -> Sequence[Artifact]:
         now = self._clock.now()
-        found = sorted((record for record in records if sees(self._identity, record, now)), key=_sequence)
+        found = sorted((record for record in records if self._sees(record, now)), key=_sequence)
         return [Artifact.of(record) for record in found]
 
 

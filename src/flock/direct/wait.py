@@ -37,7 +37,6 @@ class Waiter:
         self._scheduler = scheduler
         self._lifecycle = lifecycle
         self.reported = Progress()  # what the last report of the whole board has counted
-        self.closed = False
 
     # ---- idleness
 
@@ -56,7 +55,7 @@ class Waiter:
         channels = (signals.quiet, signals.room) if drain else (signals.quiet,)
         while True:
             if await store.work(run):
-                if self.closed:
+                if self._spine.signals.ended:
                     return False
                 change = _next(channels)
                 if drain and await self._drained(run):
@@ -134,7 +133,7 @@ class Waiter:
                     _count(counts, records, run)
                 if holds(condition, counts, idle=idle):
                     return True
-                if self.closed or (idle and not forever and not await self._may_change(run)):
+                if self._spine.signals.ended or (idle and not forever and not await self._may_change(run)):
                     return False
                 await watch.change()
 
@@ -158,7 +157,7 @@ class Waiter:
                             failure = record.snapshot
                 if over:
                     _refuse_to_wait(kind, failure, await store.waiting(run))
-                if self.closed:
+                if self._spine.signals.ended:
                     raise ClosedError(f"the Flock was closed before there was a {kind.__name__}")
                 await watch.change()
 
@@ -172,7 +171,7 @@ class Waiter:
                     for record in records:
                         if run in {None, record.run} and (not types or isinstance(record.snapshot, types)):
                             yield Artifact.of(record)
-                if self.closed:
+                if self._spine.signals.ended:
                     return
                 await watch.change()
 

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from typing_extensions import override
 
-from flock.core.agent import Agent, Every, Subscription
-from flock.core.board import BoardReader
-from flock.core.match import Entry, Objection, Rejection, Route, match, route, ways_into
-from flock.core.publish import said
+from flock.board.keeping import Fate, KeepingStore, Pruned, Retention, StoreInfo, keeping, restorable
+from flock.board.reader import BoardReader
+from flock.board.why import Known, WhyNot, answer
+from flock.core.agent import Agent
 from flock.core.roster import Catalog
-from flock.model.artifact import Artifact, Record
-from flock.model.errors import ConfigurationError, StoreError
-from flock.model.evaluation import FAILURE
+from flock.model.artifact import Artifact
+from flock.model.errors import ConfigurationError
 from flock.model.events import Waiting
-from flock.model.history import WhyNot
-from flock.model.ledger import Activation, Fate, Offer, Pruned, Retention, StoreInfo
-from flock.model.payload import Unreadable
-from flock.ports import Clock, KeepingStore, Store
+from flock.model.ledger import Activation
+from flock.ports import Clock, Store
 
-_LET_GO: Mapping[str, str] = {"expired": "given up at the end of its window", "withdrawn": "its run was cancelled"}
-_EARLIER = WhyNot("", "missed", "it was there before the agent, which has replay=False")
-_ELSEWHERE = WhyNot("", "missed", "a process that does not have this agent has published it")
-_GONE = WhyNot("", "gone", "collected, then let go: its window or its run has ended, and the store keeps no more")
 Joined = tuple[Agent, int]  # an agent, and the board's last sequence before it was there
 
 
@@ -37,13 +28,6 @@ class Program(NamedTuple):
     find: Callable[[Any], Joined]
     agents: Callable[[], Mapping[str, Agent]]
     store: Callable[[str | Store], Store]
-
-
-def keeping(store: Store) -> KeepingStore:
-    """Give a store that keeps what has been; raises StoreError for one that does not."""
-    if isinstance(store, KeepingStore):
-        return store
-    raise StoreError(f"{type(store).__name__} keeps no history: use a store that does, as in 'sqlite:///board.db'")
 
 
 class BoardKeeper(BoardReader):
@@ -104,12 +88,8 @@ class BoardKeeper(BoardReader):
         fates: Mapping[str, Fate] | None = None
         if isinstance(self._store, KeepingStore):
             fates = {fate.subscription: fate for fate in await self._store.fates(record.id)}
-        otherwise = _EARLIER if record.sequence <= before else _GONE if fates is None else _ELSEWHERE
-        return [
-            _known(each.id, taken, waits, fates or {}) or _refused(declared, each, record, taken)
-            or otherwise._replace(subscription=each.id)
-            for each in declared.subscriptions
-        ]  # fmt: skip
+        known = Known(taken, waits, fates, record.sequence <= before)
+        return [answer(declared, subscription, record, known) for subscription in declared.subscriptions]
 
     async def replay(self, until: Artifact | int | None = None) -> BoardKeeper:
         """Give the board as it was at a sequence (None: now), to read: a copy in memory on which nothing ever runs.
@@ -135,7 +115,7 @@ class BoardKeeper(BoardReader):
         copy = self._program.store(store)
         await copy.open(self._clock, self._types)
         try:
-            await copy.restore(source.image(position))
+            await restorable(copy).restore(source.image(position))
         finally:
             await copy.close()
         return copy
@@ -196,97 +176,3 @@ def _sequence(name: str, at: Artifact | int) -> int:
             "before it"
         )
     return sequence
-
-
-def refusal(agent: Agent, subscription: Subscription, record: Record) -> str | None:
-    """Say why a subscription does not match a record; None when it does."""
-    if subscription.mode == "direct":
-        return 'mode="direct": it runs only when it is invoked'
-    payload = record.snapshot
-    if isinstance(payload, Unreadable):
-        return f"this program can't read it: {payload.reason}"
-    slots = [entry for entry in ways_into(agent, subscription) if entry.slot >= 0]
-    found = route(type(payload), slots).entries
-    if not found:
-        wanted = " and ".join(kind.__name__ for kind in subscription.types)
-        hint = ": a Failure goes only to those that name it" if record.type == FAILURE else ""
-        return f"it takes {wanted}, not {record.type}{hint}"
-    ((_, entry),) = found
-    objection = entry.objection(record)
-    return _said_no(entry, record) if objection is None else _objected(entry, record, objection)
-
-
-def _known(
-    id: str, taken: Mapping[str, Activation], waits: Mapping[str, Waiting], fates: Mapping[str, Fate]
-) -> WhyNot | None:
-    """Answer from what the store knows of a subscription and an artifact."""
-    if id in taken:
-        return WhyNot(id, "consumed", _ran(taken[id]), taken[id].id)
-    if id in waits:
-        reason, due, detail = waits[id].reason, waits[id].due, waits[id].detail
-        if reason == "after":
-            return WhyNot(id, "delayed", f"nobody may see it before {_time(due)}", due=due)
-        return WhyNot(id, "waiting", f"{reason}: {detail}" + (f", until {_time(due)}" if due else ""), due=due)
-    if id in fates:
-        _, _, state, at, detail = fates[id]
-        parts = (_LET_GO.get(state, state), _time(at), detail)
-        return WhyNot(id, state, ", ".join(filter(None, parts)), due=at)
-    return None
-
-
-def _refused(
-    agent: Agent, subscription: Subscription, record: Record, taken: Mapping[str, Activation]
-) -> WhyNot | None:
-    """Answer by what matching says, where the store knows nothing of a subscription and an artifact."""
-    id, against = subscription.id, refusal(agent, subscription, record)
-    direct = taken.get(agent.direct.subscription)
-    if direct is not None and (against is None or subscription.mode == "direct"):
-        return WhyNot(id, "consumed", f"handed to it directly: {_ran(direct)}", direct.id)
-    return None if against is None else WhyNot(id, "refused", against)
-
-
-def _said_no(entry: Entry, record: Record) -> str | None:
-    """Ask predicates and key one by one, as matching does."""
-    where, key = entry.where, entry.key
-    predicates = where.predicates if isinstance(where, Every) else () if where is None else (where,)
-    for asked, keyed in [*[(each, None) for each in predicates], *([] if key is None else [(None, key)])]:
-        offers: list[Offer] = []
-        rejections: list[Rejection] = []
-        single = Route([(asked, replace(entry, key=keyed))], choosy=True, shy=frozenset())
-        match(single, record, offers, rejections)
-        name = f"its predicate {_name(asked)}" if keyed is None else f"the key of its join, {_name(keyed)},"
-        for _, _, error in rejections:
-            return f"{name} raised {type(error).__name__}: {said(error)}"
-        if not offers:
-            return f"{name} said no"
-    return None
-
-
-def _objected(entry: Entry, record: Record, objection: Objection) -> str:
-    match objection:
-        case "visibility":
-            return f"{entry.identity.name} may not see it: {record.visibility!r}"
-        case "own output":
-            return f"{entry.identity.name} made it itself, and prevent_self_trigger is on"
-        case "tags":
-            return f"it lacks the tags {', '.join(sorted(entry.tags - record.tags))}"
-        case "producer":
-            return f"it comes from {record.produced_by}, not from {' or '.join(sorted(entry.from_agents))}"
-        case "run":
-            return f"it belongs to run {record.run!r}, not {entry.run!r}"
-
-
-def _name(asked: object) -> str:
-    """Name a function; a lambda by where it stands."""
-    name = str(getattr(asked, "__name__", type(asked).__name__))
-    code: Any = getattr(asked, "__code__", None)
-    return f"in {Path(code.co_filename).name}, line {code.co_firstlineno}," if name == "<lambda>" and code else name
-
-
-def _ran(activation: Activation) -> str:
-    error = "" if activation.error is None else f": {activation.error}"
-    return f"activation {activation.id} is {activation.state.value}{error}"
-
-
-def _time(at: float | None) -> str:
-    return "" if at is None else dt.datetime.fromtimestamp(at, dt.UTC).isoformat(sep=" ", timespec="seconds")

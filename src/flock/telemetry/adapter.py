@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import Token
 from functools import lru_cache, partial
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from opentelemetry import context, metrics, trace
 from opentelemetry.context import Context
@@ -20,12 +20,10 @@ from opentelemetry.trace import Link, Span
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from flock.core import names
-from flock.core.names import Counter
-from flock.model.ledger import Trigger
+from flock.ports import Counted, Firing
+from flock.telemetry import names
 
 T = TypeVar("T")
-Outcome = Literal["succeeded", "failed", "cancelled", "retried", "skipped"]
 
 
 class _Source(Generic[T]):
@@ -60,7 +58,7 @@ class _Instruments:
             name: meter.create_histogram(name, "s", text, explicit_bucket_boundaries_advisory=buckets)
             for name, text, buckets in names.DURATIONS
         }
-        self.counters = {counter: meter.create_counter(*counter.value) for counter in Counter}
+        self.counters = {counted: meter.create_counter(*counter) for counted, counter in names.COUNTERS.items()}
 
 
 def _tracer_of(provider: object) -> trace.Tracer | None:
@@ -96,23 +94,6 @@ def refresh() -> None:
     """Look at the providers anew; for a set-up that changes whether its providers are `silent`."""
     _tracer.refresh()
     _instruments.refresh()
-
-
-class Firing(NamedTuple):
-    """What is known of an attempt at an activation when it starts.
-
-    `parent` and `links` are the `trace_context` of the artifact that triggered it and of its other inputs.
-    """
-
-    agent: str
-    correlation_id: str
-    activation_id: str
-    description: str | None = None
-    attempt: int = 1
-    choice_count: int = 1
-    trigger: Trigger = "artifact"
-    parent: str | None = None
-    links: Sequence[str | None] = ()
 
 
 class _OpenSpan:
@@ -154,8 +135,8 @@ class ActivationSpan(_OpenSpan):
     started: float
 
 
-class Telemetry:
-    """The spans and metrics of one Flock; each call is next to free while nobody listens."""
+class OpenTelemetry:
+    """The spans and metrics of one Flock; see `flock.ports.Telemetry`."""
 
     __slots__ = ("_elapsed", "_record_payloads", "_root")
 
@@ -174,6 +155,10 @@ class Telemetry:
         # The getters load the providers that OpenTelemetry's own environment variables name, should there be any.
         trace.get_tracer_provider()
         metrics.get_meter_provider()
+
+    enabled = staticmethod(enabled)
+    metering = staticmethod(metering)
+    active = staticmethod(active)
 
     @contextmanager
     def workflow(self, name: str, correlation_id: str) -> Generator[Span]:
@@ -241,11 +226,11 @@ class Telemetry:
         """Put the payloads that an agent made on its span; does nothing unless payloads were asked for."""
         self._record(names.OUTPUT_MESSAGES, started.span, payloads, role="assistant", finish_reason="stop")
 
-    def count(self, counter: Counter, amount: int = 1, **labels: str | None) -> None:
+    def count(self, counted: Counted, amount: int = 1, **labels: str | None) -> None:
         """Add to a counter, under what is given of agent, outcome, reason and hook: names, never ids."""
         if (instruments := _instruments.get()) is not None:
             attributes = {names.LABELS[key]: value for key, value in labels.items() if value is not None}
-            instruments.counters[counter].add(amount, attributes)
+            instruments.counters[counted].add(amount, attributes)
 
     def traceparent(self) -> str | None:
         """Return the current span as a W3C traceparent, to be kept on artifacts; None when off or outside any span.

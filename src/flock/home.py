@@ -8,17 +8,18 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from flock.board.reader import BoardReader
 from flock.core.ambient import acting, current
-from flock.core.call import Caller
 from flock.core.components import ComponentRunner
-from flock.core.enlist import Choice, Registrar
 from flock.core.evaluate import Evaluator
 from flock.core.execute import Executor, Limits
 from flock.core.lifecycle import LifecycleManager
 from flock.core.publish import Spine
 from flock.core.schedule import Scheduler
 from flock.core.settle import Settler
-from flock.core.wait import Waiter
+from flock.declaring.enlist import Choice, Registrar
+from flock.direct.call import Caller
+from flock.direct.wait import Waiter
 from flock.model.artifact import Artifact, Record
 from flock.model.errors import ClosedError
 from flock.model.events import RunReport
@@ -51,6 +52,7 @@ class Home:
             evaluator=Evaluator(spine.clock, spine.signals, spine.metrics),
             components=components,
             board=board,
+            reads=lambda identity: BoardReader(spine.store, spine.clock, spine.roster.types, identity),
             limits=limits,
         )
         self.scheduler = Scheduler(spine, self.executor, settler)
@@ -109,9 +111,7 @@ class Home:
         await self.lifecycle.shutdown()
         work = await spine.store.work()
         report = await self.waiter.report(None, idle=not work, duration=clock.now() - started)
-        self.waiter.closed = True
-        signals.end_streams()
-        signals.quiet.wake()
+        signals.end()
         self._workers.close()
         await spine.store.close()
         if stuck:

@@ -15,7 +15,7 @@ from flock.core.ambient import Acting, Ambient, current, here
 from flock.core.clock import deadline
 from flock.core.publish import Spine
 from flock.core.schedule import Scheduler
-from flock.core.wait import Waiter
+from flock.direct.wait import Waiter
 from flock.model.artifact import Artifact, Record
 from flock.model.errors import ConfigurationError, WaitError
 from flock.model.events import Event

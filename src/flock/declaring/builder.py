@@ -6,25 +6,25 @@ import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Self, TypeVar, cast, get_args
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 from typing_extensions import override
 
 from flock.core import timers
-from flock.core.agent import Agent, Every, Mode, Predicate, RetryPolicy, Scope, Score, Subscription, settle
+from flock.core.agent import Agent, Mode, Predicate, RetryPolicy, Scope, Score, Subscription
+from flock.declaring.arguments import checks_of, instance, models, one_of, predicate_of, take, words
+from flock.declaring.schedule import ScheduleSpec
+from flock.declaring.settling import settle
 from flock.model.collect import BatchSpec, JoinSpec, positive, seconds
 from flock.model.conditions import Condition
 from flock.model.errors import ConfigurationError
 from flock.model.evaluation import FanOut, OutputGroup
 from flock.model.ledger import Target
-from flock.model.payload import members
-from flock.model.schedule import ScheduleSpec
 from flock.model.visibility import Identity, Visibility
 from flock.ports import AgentComponent, Engine
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 _MARK = "__flock_agent__"
 _LONGEST = 60.0  # seconds between two tries, unless the declaration says otherwise
 
@@ -38,7 +38,7 @@ class AgentBuilder:
 
     def __init__(self, name: str) -> None:
         """Start a declaration."""
-        _take(name, isinstance(name, str) and name.strip(), "an agent needs a name")
+        take(name, isinstance(name, str) and name.strip(), "an agent needs a name")
         self.declared = Agent(
             name=name,
             identity=Identity(name=name),
@@ -81,11 +81,11 @@ class AgentBuilder:
             raise ConfigurationError(message)
         whole = isinstance(priority, int) and not isinstance(priority, bool)
         subscription = Subscription.to(
-            _models("consumes", types), where=_where(where), tags=_words("tags", tags),
-            from_agents=_words("from_agents", from_agents), join=_instance("join", join, JoinSpec),
-            batch=_instance("batch", batch, BatchSpec), scope=_one_of("scope", scope, Scope),
-            when=_instance("when", when, Condition), priority=_take(priority, whole, "priority= takes an integer"),
-            mode=_one_of("mode", mode, Mode), replay=bool(replay), name=name,
+            models("consumes", types), where=predicate_of(where), tags=words("tags", tags),
+            from_agents=words("from_agents", from_agents), join=instance("join", join, JoinSpec),
+            batch=instance("batch", batch, BatchSpec), scope=one_of("scope", scope, Scope),
+            when=instance("when", when, Condition), priority=take(priority, whole, "priority= takes an integer"),
+            mode=one_of("mode", mode, Mode), replay=bool(replay), name=name,
         )  # fmt: skip
         return self._set(subscriptions=(*self.declared.subscriptions, subscription))
 
@@ -101,17 +101,17 @@ class AgentBuilder:
     ) -> Self:
         """Add one output group: one engine evaluation that makes these types."""
         known = visibility is None or isinstance(visibility, Visibility) or callable(visibility)
-        _take(visibility, known, "visibility= takes a Visibility or a function of a payload")
+        take(visibility, known, "visibility= takes a Visibility or a function of a payload")
         group = OutputGroup(
-            types=_models("publishes", types), fan_out=None if fan_out is None else FanOut.of(fan_out),
-            where=_where(where), validate=tuple(_checks(validate)), visibility=visibility, tags=_words("tags", tags),
-            description=description,
+            types=models("publishes", types), fan_out=None if fan_out is None else FanOut.of(fan_out),
+            where=predicate_of(where), validate=tuple(checks_of(validate)), visibility=visibility,
+            tags=words("tags", tags), description=description,
         )  # fmt: skip
         return self._set(outputs=(*self.declared.outputs, group))
 
     def calls(self, fn: Callable[..., Any]) -> Self:
         """Make a function the engine."""
-        _take(fn, callable(fn), "calls(...) takes a function")
+        take(fn, callable(fn), "calls(...) takes a function")
         self._open().function, self.names, self.parameters = fn, _caller_names(), None
         return self
 
@@ -128,12 +128,12 @@ class AgentBuilder:
         """Add components whose hooks run around the engines."""
         for each in components:
             hooked = not isinstance(each, type) and any(name.startswith("on_") for name in dir(each))
-            _take(each, hooked, "with_utilities(...) takes components, objects with hooks")
+            take(each, hooked, "with_utilities(...) takes components, objects with hooks")
         return self._set(components=self.declared.components + components)
 
     def best_of(self, n: int, *, score: Score | None = None) -> Self:
         """Run n candidates at once and keep the one with the highest score; without a score the first."""
-        _take(score, score is None or callable(score), "score= takes a function of an EvalResult")
+        take(score, score is None or callable(score), "score= takes a function of an EvalResult")
         return self._set(best_of=positive("best_of(n)", n), score=score)
 
     def max_concurrency(self, n: int) -> Self:
@@ -157,9 +157,9 @@ class AgentBuilder:
         """
         kinds = on if isinstance(on, tuple) else (on,)
         errors = kinds and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds)
-        _take(on, errors, "retry(on=...) takes exception classes")
+        take(on, errors, "retry(on=...) takes exception classes")
         factor = not isinstance(backoff, bool) and isinstance(backoff, (int, float)) and backoff >= 1
-        _take(backoff, factor, "retry(backoff=...) takes a factor of 1 or more")
+        take(backoff, factor, "retry(backoff=...) takes a factor of 1 or more")
         first = seconds("retry(delay=...)", delay, zero=True)
         longest = max(first, _LONGEST) if max_delay is None else seconds("retry(max_delay=...)", max_delay, zero=True)
         if longest < first:
@@ -188,7 +188,7 @@ class AgentBuilder:
 
     def labels(self, *labels: str) -> Self:
         """Carry labels that LabelledVisibility asks for."""
-        return self._set(identity=self.declared.identity._replace(labels=_words("labels", labels)))
+        return self._set(identity=self.declared.identity._replace(labels=words("labels", labels)))
 
     def tenant(self, id: str) -> Self:
         """Belong to a tenant."""
@@ -262,53 +262,3 @@ def _caller_names() -> dict[str, Any]:
     while frame is not None and str(frame.f_globals.get("__name__")).startswith("flock."):
         frame = frame.f_back
     return {} if frame is None or frame.f_locals is frame.f_globals else dict(frame.f_locals)
-
-
-def _take(value: T, fits: object, what: str) -> T:
-    """Give an argument back; raises ConfigurationError unless it fits what its call takes."""
-    if not fits:
-        raise ConfigurationError(f"{what}, not {value!r}")
-    return value
-
-
-def _instance(name: str, value: T, kind: type) -> T:
-    return _take(value, value is None or isinstance(value, kind), f"{name}= takes a {kind.__name__}")
-
-
-def _one_of(name: str, value: T, allowed: object) -> T:
-    words = get_args(allowed)
-    return _take(value, value in words, f"{name}= is one of {', '.join(map(repr, words))}")
-
-
-def _models(call: str, types: tuple[type[BaseModel], ...]) -> tuple[type[BaseModel], ...]:
-    if not types:
-        raise ConfigurationError(f"{call}(...) needs at least one type")
-    for kind in types:
-        if not isinstance(kind, type) or not issubclass(kind, BaseModel):
-            raise ConfigurationError(f"{call}(...) takes pydantic models; {kind!r} is none")
-    return types
-
-
-def _where(value: object) -> Predicate | None:
-    """Make one predicate of several."""
-    predicates = [] if value is None else cast("list[Predicate]", members(value))
-    for each in predicates:
-        _take(each, callable(each), "where= takes a function of a payload, or several")
-    if len(predicates) > 1:
-        return Every(tuple(predicates))
-    return predicates[0] if predicates else None
-
-
-def _checks(value: object) -> Iterator[tuple[Predicate, str]]:
-    several: list[object] = [] if value is None else [value] if isinstance(value, tuple) else members(value)
-    for each in several:
-        check, *text = members(each) or [None]
-        pair = callable(check) and len(text) <= 1
-        _take(each, pair, "validate= takes functions of a payload or (function, message) pairs")
-        yield cast("Predicate", check), str(text[0]) if text else "validate= said no"
-
-
-def _words(name: str, value: object) -> frozenset[str]:
-    words = cast("list[str]", members(value))
-    _take(value, all(isinstance(word, str) for word in words), f"{name} takes names")
-    return frozenset(words)

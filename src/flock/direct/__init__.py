@@ -1,0 +1,1 @@
+"""Direct use of a board: agents called, runs waited for, news followed."""
