@@ -21,8 +21,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 SINGLE = [PACKAGE / name for name in ("app.py", "home.py", "orchestrator.py", "ports.py")]
 CORE = [*SINGLE, *PACKAGE.glob("model/*.py"), *PACKAGE.glob("core/*.py")]
 
-# Of code; this number may only go down. It rose by the port of stores that keep, and by blocking twins and home loops.
-CORE_LINES = 5006
+# Of code: no blank lines, comments or docstrings. What is declared, called, looked at and measured stands around it.
+CORE_LINES = 3500
 FACADE = [
     "AfterVisibility",
     "AgentComponent",

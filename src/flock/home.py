@@ -11,7 +11,6 @@ from typing import Any
 from flock.board.reader import BoardReader
 from flock.core.ambient import acting, current
 from flock.core.components import ComponentRunner
-from flock.core.evaluate import Evaluator
 from flock.core.execute import Executor, Limits
 from flock.core.lifecycle import LifecycleManager
 from flock.core.publish import Spine
@@ -47,14 +46,9 @@ class Home:
         self._workers = workers
         settler = Settler(spine)
         self.executor = Executor(
-            spine=spine,
-            settler=settler,
-            evaluator=Evaluator(spine.clock, spine.signals, spine.metrics),
-            components=components,
-            board=board,
+            spine=spine, settler=settler, components=components, board=board, limits=limits,
             reads=lambda identity: BoardReader(spine.store, spine.clock, spine.roster.types, identity),
-            limits=limits,
-        )
+        )  # fmt: skip
         self.scheduler = Scheduler(spine, self.executor, settler)
         self.lifecycle = LifecycleManager(spine, self.scheduler)
         self.waiter = Waiter(spine, self.scheduler, self.lifecycle)

@@ -73,25 +73,17 @@ class Orchestrator:
         metrics = OpenTelemetry(clock.new_id(), self.name)
         signals = Signals(clock, metrics, observers)
         self._spine = Spine(
-            store=_opened("memory://" if store is None else store),
-            clock=clock,
-            roster=Roster(),
-            signals=signals,
-            metrics=metrics,
-            default_run=self.name,
-            max_pending=_limit("max_pending", max_pending),
-        )
-        self.portal = Portal(self.name, home, loop_factory, ending=self._end, on_fork=self._begin_anew)
+            store=_opened("memory://" if store is None else store), clock=clock, roster=Roster(), signals=signals,
+            metrics=metrics, default_run=self.name, max_pending=_limit("max_pending", max_pending),
+        )  # fmt: skip
         self.component_runner = ComponentRunner(components, signals)
-        limits = Limits(
-            max_depth=positive("max_depth", max_depth),
-            max_activations=_limit("max_activations", max_activations),
-            max_concurrency=_limit("max_concurrency", max_concurrency),
-        )
+        most, chains = _limit("max_activations", max_activations), _limit("max_concurrency", max_concurrency)
+        limits = Limits(max_depth=positive("max_depth", max_depth), max_activations=most, max_concurrency=chains)
         board = BoardHandle(lambda: self.store, self.publish, self.cancel)
         threads = Threads(f"flock {self.name}")
         engines = EngineChooser(model, threads)
         self._home = Home(self._spine, self.component_runner, board, limits, engines, threads)
+        self.portal = Portal(self.name, home, loop_factory, ending=self._end, on_fork=self._home.forget)
         self._registrar = self._home.registrar
         self._waiter, self.caller = self._home.waiter, self._home.caller
         self.scheduler, self.lifecycle = self._home.scheduler, self._home.lifecycle
@@ -357,9 +349,6 @@ class Orchestrator:
 
     async def _end(self, at_once: bool) -> RunReport:  # noqa: FBT001 - called by the portal
         return await (self.shutdown(grace=0.0) if at_once else self.shutdown())
-
-    def _begin_anew(self) -> None:
-        self._home.forget()
 
     def _joined(self, agent: AgentName) -> Joined:
         found = self.get_agent(self._named(agent))

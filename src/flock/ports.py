@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 from opentelemetry.trace import Span
 from pydantic import BaseModel
@@ -92,30 +92,20 @@ class AgentComponent:
 Decision = Literal["CONTINUE", "SKIP", "DEFER"]
 
 
+@dataclass(frozen=True, slots=True)
 class BoardHandle:
-    """What an orchestrator's component may do: read the board, publish (see `Flock.publish`), cancel a run."""
+    """What an orchestrator's component may do with the board."""
 
-    def __init__(
-        self,
-        reads: Callable[[], Reads],
-        publish: Callable[..., Awaitable[Artifact]],
-        cancel: Callable[[str], Awaitable[int]],
-    ) -> None:
-        """Hand on these methods and no others."""
-        self._reads, self._publish, self._cancel = reads, publish, cancel
+    reads: Callable[[], Reads]
+    publish: Callable[..., Awaitable[Artifact]]
+    """Publish one object, as `Flock.publish` does."""
+    cancel: Callable[[str], Awaitable[int]]
+    """Cancel a run, as `Flock.cancel` does."""
 
     @property
     def store(self) -> Reads:
         """Read the board."""
-        return self._reads()
-
-    async def publish(self, obj: object, **envelope: Any) -> Artifact:  # noqa: ANN401 - see Flock.publish
-        """Publish one object."""
-        return await self._publish(obj, **envelope)
-
-    async def cancel(self, correlation_id: str) -> int:
-        """Cancel a run."""
-        return await self._cancel(correlation_id)
+        return self.reads()
 
 
 class OrchestratorComponent:
@@ -193,23 +183,6 @@ class Clock(Protocol):
 Counted = Literal["published", "dropped", "activations", "hook errors", "skipped ticks"]
 
 
-class Firing(NamedTuple):
-    """What is known of an attempt at an activation when it starts.
-
-    `parent` and `links` are the `trace_context` of the artifact that triggered it and of its other inputs.
-    """
-
-    agent: str
-    correlation_id: str
-    activation_id: str
-    description: str | None = None
-    attempt: int = 1
-    choice_count: int = 1
-    trigger: ledger.Trigger = "artifact"
-    parent: str | None = None
-    links: Sequence[str | None] = ()
-
-
 class OpenSpan(Protocol):
     """The span of an attempt that is under way."""
 
@@ -234,10 +207,10 @@ class Telemetry(Protocol):
     def engine(self, agent: str, name: str, *, candidate: int | None = None) -> AbstractContextManager[Span]:
         """Make the body a span below the current one: one evaluation by one engine."""
 
-    def start_activation(self, firing: Firing) -> OpenSpan | None:
-        """Start the span of an attempt, below `firing.parent`, and make it current for this task."""
+    def start_attempt(self, agent: AgentInfo, lease: ledger.Lease) -> OpenSpan | None:
+        """Start the span of an attempt, below that of its trigger, and make it current for this task."""
 
-    def end_activation(self, started: Any, error: BaseException | None = None) -> None:  # noqa: ANN401 - an OpenSpan
+    def end_attempt(self, started: Any, error: BaseException | None = None) -> None:  # noqa: ANN401 - an OpenSpan
         """End the span of an attempt, in the task that started it, with what it raised if it did."""
 
     def record_inputs(self, started: Any, payloads: Iterable[object]) -> None:  # noqa: ANN401 - an OpenSpan

@@ -17,8 +17,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import BaseModel
 from typing_extensions import override
 
-from flock.ports import Firing
 from flock.telemetry import adapter
+from flock.telemetry.adapter import Firing
 from flock.telemetry.adapter import OpenTelemetry as Telemetry
 from flock.telemetry.names import AGENT_BUCKETS, AGENT_DURATION, WORKFLOW_BUCKETS, WORKFLOW_DURATION
 from flock.tracing import Tracing, setup
@@ -84,9 +84,9 @@ def activation(flock: Telemetry, firing: Firing) -> Generator[None]:
     try:
         yield
     except Exception as error:
-        flock.end_activation(started, error)
+        flock.end_attempt(started, error)
         raise
-    flock.end_activation(started)
+    flock.end_attempt(started)
 
 
 def fire(flock: Telemetry, firing: Firing, error: BaseException | None = None) -> str | None:
@@ -94,7 +94,7 @@ def fire(flock: Telemetry, firing: Firing, error: BaseException | None = None) -
     started = flock.start_activation(firing)
     assert started is not None
     carried = flock.traceparent()
-    flock.end_activation(started, error)
+    flock.end_attempt(started, error)
     return carried
 
 
@@ -275,7 +275,7 @@ def test_payloads_are_not_recorded_unless_asked(flock: Telemetry, memory: Tracin
     assert started is not None
     flock.record_inputs(started, [Order(item="secret")])
     flock.record_outputs(started, [Order(item="secret")])
-    flock.end_activation(started)
+    flock.end_attempt(started)
 
     assert "secret" not in memory.spans[0].to_json()
 
@@ -319,7 +319,7 @@ def test_payloads_are_recorded_as_messages_when_asked(asked_of: str) -> None:
         assert started is not None
         flock.record_inputs(started, [Order(item="tea"), object()])
         flock.record_outputs(started, [Order(item="cup")])
-        flock.end_activation(started)
+        flock.end_attempt(started)
 
     attributes = memory.spans[0].attributes or {}
     inputs = attributes["gen_ai.input.messages"]

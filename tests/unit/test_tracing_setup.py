@@ -17,9 +17,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from typing_extensions import override
 
 from flock.model.errors import ConfigurationError
-from flock.ports import Firing
 from flock.telemetry import adapter
-from flock.telemetry.adapter import OpenTelemetry
+from flock.telemetry.adapter import Firing, OpenTelemetry
 from flock.tracing import Tracing, setup
 
 if TYPE_CHECKING:
@@ -174,7 +173,7 @@ def test_the_console_gets_a_line_per_span_and_per_metric_at_the_end(flock: OpenT
         started = flock.start_activation(Firing("agent", "run-1", "a1", parent=flock.traceparent()))
         assert started is not None
         flock.count("activations", agent="agent", outcome="failed")
-        flock.end_activation(started, ValueError("no such item"))
+        flock.end_attempt(started, ValueError("no such item"))
 
     agent, workflow, *points = stream.getvalue().splitlines()
     assert re.match(r"invoke_agent agent \d+\.\d ms ", agent)

@@ -50,17 +50,6 @@ class RetryPolicy(NamedTuple):
 ONCE = RetryPolicy()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Every:
-    """One predicate of several."""
-
-    predicates: tuple[Predicate, ...]
-
-    def __call__(self, payload: Any) -> bool:  # noqa: ANN401 - as a predicate
-        """Ask them in order up to the first that says no."""
-        return all(predicate(payload) for predicate in self.predicates)
-
-
 class Subscription(NamedTuple):
     """One condition under which an agent fires: what one `consumes(...)` declared.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 from flock.core.agent import Agent, Shortcut
 from flock.core.components import ComponentRunner
@@ -15,18 +16,16 @@ from flock.model.ledger import Lease
 from flock.ports import OpenSpan
 
 
+@dataclass(slots=True, eq=False)
 class Ambient:
-    """One level: a `traced_run` of one board."""
+    """One level: a `traced_run` of one board, within what is around it."""
 
-    __slots__ = ("board", "outer", "run")
-
-    def __init__(self, board: object, run: str, outer: Ambient | None) -> None:
-        """Stand in a run, within what is around it."""
-        self.board = board
-        self.run = run
-        self.outer = outer
+    board: object
+    run: str
+    outer: Ambient | None
 
 
+@dataclass(slots=True, eq=False)
 class Desk:
     """What all activations of one agent share on this event loop.
 
@@ -34,28 +33,20 @@ class Desk:
     the agent's only engine with an activation's inputs, when nobody else has to see them.
     """
 
-    __slots__ = ("agent", "everyone", "gone", "hooks", "on_lend", "reader", "shortcut", "slots")
+    agent: Agent
+    slots: Slots
+    everyone: Slots | None
+    reader: Reads
+    hooks: ComponentRunner | None
+    on_lend: Callable[[Desk, int], None]
+    gone: bool = False
+    shortcut: Shortcut | None = None
 
-    def __init__(
-        self,
-        agent: Agent,
-        *,
-        slots: Slots,
-        everyone: Slots | None,
-        reader: Reads,
-        hooks: ComponentRunner | None,
-        on_lend: Callable[[Desk, int], None],
-    ) -> None:
-        """Gather the agent's slots, the Flock's, the reads and the hooks."""
-        self.agent = agent
-        self.slots = slots
-        self.everyone = everyone
-        self.reader = reader
-        self.hooks = hooks
-        self.on_lend = on_lend
-        self.gone = False
-        alone = hooks is None and agent.context is None and not agent.streams and len(agent.outputs) == 1
-        self.shortcut: Shortcut | None = agent.shortcut if alone else None
+    def __post_init__(self) -> None:
+        """See who looks at the inputs beside the engine."""
+        agent = self.agent
+        if self.hooks is None and agent.context is None and not agent.streams and len(agent.outputs) == 1:
+            self.shortcut = agent.shortcut
 
 
 class Acting(Ambient):

@@ -27,12 +27,12 @@ PATIENCE = 1.0  # seconds that a body has for its clean-up after a timeout or ca
 class Evaluator:
     """Runs engines. What it gives is an EvalResult, or what the only engine returned when nobody asks for more."""
 
-    def __init__(self, clock: Clock, signals: Signals, metrics: Telemetry) -> None:
+    def __init__(self, clock: Clock, signals: Signals, metrics: Telemetry, on_stuck: Callable[[Acting], None]) -> None:
         """Tell failures of candidates here; `on_stuck` is called when a body ignores that its time is over."""
         self._clock = clock
         self._signals = signals
         self._metrics = metrics
-        self.on_stuck: Callable[[Acting], None] = _ignore
+        self._on_stuck = on_stuck
 
     async def hold(self, acting: Acting, body: Callable[..., Awaitable[Any]], *args: Any) -> Any:  # noqa: ANN401 - what body gives
         """Await `body(*args)` while holding the slots of a chain and within the agent's timeout."""
@@ -43,7 +43,7 @@ class Evaluator:
             if agent.timeout is None:
                 return await body(*args)
             over = self._clock.now() + agent.timeout
-            watch = self._clock.call_at(over + PATIENCE, partial(self.on_stuck, acting))
+            watch = self._clock.call_at(over + PATIENCE, partial(self._on_stuck, acting))
             try:
                 return await within(self._clock, agent.timeout, body(*args), late(agent))
             finally:
@@ -130,7 +130,3 @@ def _score(score_of: Score, agent: str, result: object, items: Sequence[Item]) -
 def late(agent: Agent) -> TimeoutError:
     """Say that an agent's time is over."""
     return TimeoutError(f"agent {agent.name!r} took longer than {agent.timeout:g} s")
-
-
-def _ignore(*_: object) -> None:
-    return

@@ -14,6 +14,7 @@ from flock.core.evaluate import Evaluator
 from flock.core.outputs import Item, check_counts, items_of, records_of, result_of
 from flock.core.publish import Spine
 from flock.core.settle import Settler, is_failing
+from flock.core.signals import ignore
 from flock.core.slots import Slots
 from flock.model.artifact import Artifact, Record
 from flock.model.context import Context, Reads
@@ -21,7 +22,7 @@ from flock.model.errors import LimitExceeded, ObstructedError, Stale
 from flock.model.evaluation import EvalInputs, EvalResult, OutputGroup
 from flock.model.ledger import Activation, Commit, Lease, Query, Settle
 from flock.model.visibility import Identity
-from flock.ports import BoardHandle, Firing
+from flock.ports import BoardHandle
 
 _FIRST_DEFERRAL, _LAST_DEFERRAL = 0.05, 5.0  # seconds
 _DONE = Settle("done")
@@ -43,7 +44,6 @@ class Executor:
         *,
         spine: Spine,
         settler: Settler,
-        evaluator: Evaluator,
         components: ComponentRunner,
         board: BoardHandle,
         reads: Callable[[Identity], Reads],
@@ -55,14 +55,13 @@ class Executor:
         self._signals = spine.signals
         self._metrics = spine.metrics
         self._settler = settler
-        self._evaluator = evaluator
-        evaluator.on_stuck = settler.stuck
+        self._evaluator = Evaluator(spine.clock, spine.signals, spine.metrics, settler.stuck)
         self._components = components
         self._board = board
         self._reads = reads
         self._limits = limits
-        self.on_lend: Callable[[Desk, int], None] = _ignore
-        self.on_over: Callable[[Lease], None] = _ignore
+        self.on_lend: Callable[[Desk, int], None] = ignore
+        self.on_over: Callable[[Lease], None] = ignore
         self.reset()
 
     def reset(self) -> None:
@@ -94,7 +93,7 @@ class Executor:
         """Run an attempt in a span; a span processor that raises costs the span and nothing else."""
         agent, lease = acting.desk.agent, acting.lease
         try:
-            acting.span = span = self._metrics.start_activation(_firing(agent, lease))
+            acting.span = span = self._metrics.start_attempt(agent, lease)
         except Exception as raised:  # noqa: BLE001 - the guard of telemetry
             self._signals.hook_failed("telemetry", raised, agent=agent.name)
             span = None
@@ -106,7 +105,7 @@ class Executor:
             raise
         finally:
             if span is not None:
-                self._metrics.end_activation(span, acting.error)
+                self._metrics.end_attempt(span, acting.error)
 
     def _record(self, acting: Acting, write: Callable[..., None], records: Sequence[Record]) -> None:
         """Put payloads on the attempt's span, if they are wanted there; one that can't be written costs no more."""
@@ -122,14 +121,9 @@ class Executor:
         agent = spine.roster.agents.get(name)
         if agent is None:
             return None
-        desk = self._desks[name] = Desk(
-            agent,
-            slots=Slots(agent.max_concurrency),
-            everyone=self._everyone,
-            reader=self._reads(agent.identity),
-            hooks=ComponentRunner(agent.components, self._signals, agent=name) if agent.components else None,
-            on_lend=self.on_lend,
-        )
+        slots, reader = Slots(agent.max_concurrency), self._reads(agent.identity)
+        hooks = ComponentRunner(agent.components, self._signals, agent=name) if agent.components else None
+        desk = self._desks[name] = Desk(agent, slots, self._everyone, reader, hooks, self.on_lend)
         return desk
 
     # ---- one attempt
@@ -164,16 +158,11 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - the guard of activations: each error becomes one outcome
             await self._ended(acting, error)
         finally:
-            if desk.hooks is None:
+            try:
+                if desk.hooks is not None:
+                    await desk.hooks.notify("on_terminate", desk.agent, acting.ctx)
+            finally:
                 self.on_over(lease)
-            else:
-                await self._terminate(acting, desk.hooks)
-
-    async def _terminate(self, acting: Acting, hooks: ComponentRunner) -> None:
-        try:
-            await hooks.notify("on_terminate", acting.desk.agent, acting.ctx)
-        finally:
-            self.on_over(acting.lease)
 
     async def _tell(self, acting: Acting, committed: Sequence[Record], outputs: Sequence[Record]) -> None:
         """Tell components and the attempt's span what was committed."""
@@ -261,7 +250,7 @@ class Executor:
         groups = [tuple([Artifact.of(record) for record in group]) for group in ctx.activation.groups]
         inputs = EvalInputs(ctx.artifacts, ctx.state, groups)
         if agent.context is not None:
-            ctx.state["context"] = await self._context(agent, ctx)
+            ctx.state["context"] = await self._context(agent.context, agent, ctx)
         if hooks is not None:
             await hooks.notify("on_initialize", agent, ctx)
             inputs.artifacts = await hooks.transform("on_pre_consume", list, inputs.artifacts, agent, ctx)
@@ -330,11 +319,8 @@ class Executor:
         await self._settler.held_back(lease, Settle("skipped") if decision == "SKIP" else Settle("defer", delay))
         return True
 
-    async def _context(self, agent: Agent, ctx: Context) -> Sequence[Artifact]:
+    async def _context(self, provider: Callable[..., Any], agent: Agent, ctx: Context) -> Sequence[Artifact]:
         """Ask the agent's context provider; what the agent may not see is left out whatever it gives."""
-        provider = agent.context
-        if provider is None:
-            return ()
         try:
             given = provider(ctx)
             if inspect.isawaitable(given):
@@ -356,22 +342,3 @@ class Executor:
         if most is not None and activation.ordinal > most:
             message = f"{agent!r} has had {most} activations in run {activation.run!r}: max_activations={most}"
             raise LimitExceeded(message)
-
-
-def _firing(agent: Agent, lease: Lease) -> Firing:
-    activation = lease.activation
-    latest = max(activation.inputs, key=_sequence, default=None)
-    parent = activation.trace_context or (None if latest is None else latest.trace_context)
-    links = [record.trace_context for record in activation.inputs if record is not latest]
-    return Firing(
-        agent.name, activation.run, activation.id, agent.description or None, lease.attempt, agent.best_of,
-        activation.trigger, parent, links,
-    )  # fmt: skip
-
-
-def _sequence(record: Record) -> int:
-    return record.sequence
-
-
-def _ignore(*_: object) -> None:
-    return

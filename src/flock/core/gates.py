@@ -150,8 +150,7 @@ def merge(spec: Stage, taken: Sequence[Sequence[Arrival]]) -> tuple[Group, ...]:
     return tuple([group for item in taken[0] for group in item.groups])
 
 
-def _sequence(record: Record) -> int:
-    return record.sequence
+_sequence = operator.attrgetter("sequence")
 
 
 def slots_of(spec: Stage) -> int:

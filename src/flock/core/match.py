@@ -119,15 +119,11 @@ def match(found: Route, record: Record, offers: list[Offer], rejections: list[Re
     visibility, payload = record.visibility, record.snapshot
     open_to_all = visibility is PUBLIC and not found.choosy and record.produced_by not in found.shy
     not_before = record.due if isinstance(visibility, AfterVisibility) else 0.0
-    for where, entry in found.entries if open_to_all else _admitted(found, record):
+    everybody = found.entries
+    for where, entry in everybody if open_to_all else [pair for pair in everybody if not pair[1].objection(record)]:
         try:
             if where is None or where(payload):
                 key = "" if entry.key is None else encode_key(entry.key(payload))
                 offers.append(Offer(entry.target, record, entry.slot, key, not_before))
         except Exception as error:  # noqa: BLE001 - the guard of predicates and keys: each becomes a rejection
             rejections.append(Rejection(entry, record, error))
-
-
-def _admitted(found: Route, record: Record) -> list[tuple[Callable[[Any], bool] | None, Entry]]:
-    """Leave out who may not see the record or does not want it; predicates are asked afterwards."""
-    return [pair for pair in found.entries if pair[1].objection(record) is None]

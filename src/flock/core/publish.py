@@ -13,7 +13,7 @@ from flock.core.ambient import acting, current, here
 from flock.core.clock import pause
 from flock.core.match import Rejection, match
 from flock.core.roster import Roster
-from flock.core.signals import Signals
+from flock.core.signals import Signals, ignore
 from flock.model.artifact import EXTERNAL, UNSET, Artifact, Record, snapshot
 from flock.model.errors import (
     Backpressure,
@@ -60,10 +60,10 @@ class Spine:
         self.unclaimed = False  # something is ready that nobody has claimed
         self.closed = False
         self.store = store
-        self.on_leases: Callable[[Sequence[Lease]], None] = _ignore
-        self.on_due: Callable[[float | None], None] = _ignore
+        self.on_leases: Callable[[Sequence[Lease]], None] = ignore
+        self.on_due: Callable[[float | None], None] = ignore
         self.on_quiet: Callable[[], None] = signals.quiet.wake
-        self.on_unclaimed: Callable[[], None] = _ignore
+        self.on_unclaimed: Callable[[], None] = ignore
         self.on_published: Callable[[Sequence[Record]], Any] | None = None
 
     # ---- validate
@@ -133,18 +133,10 @@ class Spine:
             attempts=attempts, traceback="".join(traceback.format_exception(error)),
         )  # fmt: skip
         return Record(
-            id=self.clock.new_id(),
-            type=FAILURE,
-            snapshot=payload,
-            run=inputs[0].run if of is None else of.run,
-            created=self.clock.now(),
-            produced_by=agent,
-            visibility=visibility,
-            parents=ids,
-            activation_id=activation,
-            trace_context=self.metrics.traceparent(),
-            depth=depth_after(inputs),
-        )
+            id=self.clock.new_id(), type=FAILURE, snapshot=payload, run=inputs[0].run if of is None else of.run,
+            created=self.clock.now(), produced_by=agent, visibility=visibility, parents=ids, activation_id=activation,
+            trace_context=self.metrics.traceparent(), depth=depth_after(inputs),
+        )  # fmt: skip
 
     # ---- match
 
@@ -213,19 +205,21 @@ class Spine:
 
     async def settle(self, commit: Commit) -> Committed:
         """Commit for an activation; a store that stumbles is asked again, as the same commit changes nothing twice."""
-        for delay in _AGAIN:
+        delays = iter(_AGAIN)
+        while True:
             try:
                 committed = await self.store.commit(commit)
-                break
             except (Stale, RunCancelledError):
                 raise
             except StoreError as error:
+                delay = next(delays, None)
+                if delay is None:
+                    raise
                 self.signals.hook_failed("store.commit", error)
                 await pause(self.clock, delay)
-        else:
-            committed = await self.store.commit(commit)
-        self.dispatch(committed)
-        return committed
+            else:
+                self.dispatch(committed)
+                return committed
 
     async def commit(self, commit: Commit) -> Committed:
         """Commit and dispatch; when the caller is cancelled meanwhile, the store tells of what it did (`attend`)."""
@@ -301,7 +295,3 @@ def _check_envelope(words: Iterable[tuple[str, object]], visibility: object) -> 
             raise PublishError(f"{name}= takes text, not {word!r}")
     if visibility is not None and not isinstance(visibility, Visibility):
         raise PublishError(f"visibility= takes a Visibility, not {visibility!r}")
-
-
-def _ignore(*_: object) -> None:
-    return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 
 from pydantic import BaseModel, ValidationError
 
@@ -65,7 +66,7 @@ class Roster:
             pairs = [pair for base in cls.__mro__ for pair in self._entries.get(base, ())]
             if not pairs:
                 self._refuse_namesake(cls)
-            found = self.routes[cls] = route(cls, [entry for _, entry in sorted(pairs, key=_rank)])
+            found = self.routes[cls] = route(cls, [entry for _, entry in sorted(pairs, key=itemgetter(0))])
             self.types.know(cls)
         return found
 
@@ -139,7 +140,3 @@ class Catalog:
             return cls.model_validate(payload)
         except ValidationError as error:
             raise PublishError(f"invalid {cls.__name__}: {error}") from error
-
-
-def _rank(pair: tuple[int, Entry]) -> int:
-    return pair[0]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from flock.core.agent import Agent
 from flock.core.ambient import Desk, current
-from flock.core.clock import finish
+from flock.core.clock import deadline
 from flock.core.execute import Executor
 from flock.core.publish import Spine
 from flock.core.settle import Settler
@@ -193,17 +194,9 @@ class Scheduler:
         return sorted({lease.activation.agent for lease in stuck})
 
     async def _wait(self, tasks: Sequence[asyncio.Future[Any]], seconds: float) -> None:
-        clock = self._spine.clock
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        handle = clock.call_at(clock.now() + seconds, lambda: finish(over))
-        left: set[asyncio.Future[Any]] = set(tasks)
-        try:
-            while left and not over.done():
-                done, _ = await asyncio.wait({over, *left}, return_when=asyncio.FIRST_COMPLETED)
-                left.difference_update(done)
-        finally:
-            handle.cancel()
-            over.cancel()
+        with suppress(TimeoutError):
+            async with deadline(self._spine.clock, seconds):
+                await asyncio.wait(tasks)
 
     # ---- tasks
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from flock.core.agent import Agent
 from flock.core.ambient import Acting
 from flock.core.evaluate import late
 from flock.core.publish import Spine, said, unheard
+from flock.core.signals import ignore
 from flock.model.artifact import Record
 from flock.model.errors import FlockError, LimitExceeded, ObstructedError, RunCancelledError, Stale, StoreError
 from flock.model.evaluation import FAILURE
 from flock.model.ledger import Activation, Commit, Lease, Query, Settle, State
 
-Outcome = Literal["succeeded", "failed", "cancelled", "retried", "skipped"]
 logger = logging.getLogger("flock")
 _HOPELESS = (LimitExceeded, ObstructedError)  # another attempt would end in the same way
 
@@ -29,7 +29,7 @@ class Settler:
         self._spine = spine
         self._signals = spine.signals
         self.results: dict[str, asyncio.Future[list[Record]]] = {}  # of direct activations
-        self.on_abandon: Callable[[Lease, Coroutine[Any, Any, None]], None] = _ignore
+        self.on_abandon: Callable[[Lease, Coroutine[Any, Any, None]], None] = ignore
 
     def succeeded(self, activation: Activation, records: Sequence[Record]) -> None:
         """Tell that an attempt has been committed."""
@@ -153,14 +153,10 @@ class Settler:
             )
         self._signals.tell("retried" if again else "failed", activation, error=error)
 
-    def _count(self, activation: Activation, outcome: Outcome) -> None:
+    def _count(self, activation: Activation, outcome: str) -> None:
         self._spine.metrics.count("activations", agent=activation.agent, outcome=outcome)
 
 
 def is_failing(activation: Activation) -> bool:
     """Say whether a Failure is among an activation's inputs: then it makes no other."""
     return any(record.type == FAILURE for record in activation.inputs)
-
-
-def _ignore(*_: object) -> None:
-    return

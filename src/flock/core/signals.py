@@ -45,7 +45,7 @@ class Signals:
         """Tell these observers."""
         self._clock = clock
         self._telemetry = telemetry
-        self._declared = tuple([(observer, _ignore) for observer in observers])
+        self._declared = tuple([(observer, ignore) for observer in observers])
         self._observers: Sequence[tuple[Observer, Callable[[], None]]] = self._declared
         self.listened = bool(observers)
         self.ended = False  # nothing is told any more
@@ -83,7 +83,7 @@ class Signals:
 
     def observe(self, observer: Observer, on_end: Callable[[], None] | None = None) -> None:
         """Tell this observer too, from now on, and that it was all."""
-        self._observers = (*self._observers, (observer, on_end or _ignore))
+        self._observers = (*self._observers, (observer, on_end or ignore))
         self.listened = True
 
     def dismiss(self, observer: Observer) -> None:
@@ -107,5 +107,5 @@ class Signals:
         self.quiet.wake()
 
 
-def _ignore() -> None:
-    return
+def ignore(*_: object) -> None:
+    """Do nothing: what is called until somebody wants to know."""

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar, cast, get_args
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast, get_args
 
 from pydantic import BaseModel
 
-from flock.core.agent import Every, Predicate
+from flock.core.agent import Predicate
 from flock.model.errors import ConfigurationError
 from flock.model.payload import members
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Every:
+    """One predicate of several."""
+
+    predicates: tuple[Predicate, ...]
+
+    def __call__(self, payload: Any) -> bool:  # noqa: ANN401 - as a predicate
+        """Ask them in order up to the first that says no."""
+        return all(predicate(payload) for predicate in self.predicates)
 
 
 def take(value: T, fits: object, what: str) -> T:

@@ -16,7 +16,7 @@ from flock.core.publish import Spine
 from flock.core.schedule import Scheduler
 from flock.core.signals import Channel
 from flock.model.artifact import Artifact, Record
-from flock.model.conditions import Condition, Tally, holds, leaves, mentions_idle
+from flock.model.conditions import Condition, Tally, holds, leaves
 from flock.model.errors import AgentFailedError, ClosedError, ConfigurationError, WaitError
 from flock.model.evaluation import FAILURE, Failure
 from flock.model.events import RunReport, RunState, RunStatus, Waiting
@@ -119,7 +119,7 @@ class Waiter:
         if not isinstance(condition, Condition):
             raise ConfigurationError(f"run_until takes a condition such as Until.exists(Report), not {condition!r}")
         run = self._run()
-        if mentions_idle(condition):
+        if _mentions_idle(condition):
             self._refuse_own_run(run)
         return await self._in_time(timeout, self._until(condition, run, forever=timeout is not None))
 
@@ -297,3 +297,8 @@ def _counted(tally: Tally, record: Record) -> bool:
         and tally.correlation_id in {None, record.run}
         and (tally.where is None or bool(tally.where(payload)))
     )
+
+
+def _mentions_idle(condition: Condition) -> bool:
+    """Say whether a condition asks about idleness, which only a waiter can answer."""
+    return condition.kind == "idle" or any(map(_mentions_idle, condition.parts))

@@ -100,16 +100,10 @@ class Artifact:
             raise PublishError(f"visibility= takes a Visibility, not {visibility!r}")
         self._payload: BaseModel | None = None
         self._record = Record(
-            id=id or "",
-            type=type_name(type(payload)),
-            snapshot=snapshot(payload),
-            run=correlation_id or "",
-            created=0.0,
-            produced_by=produced_by,
-            partition_key=partition_key,
-            tags=frozenset(tags),
+            id=id or "", type=type_name(type(payload)), snapshot=snapshot(payload), run=correlation_id or "",
+            created=0.0, produced_by=produced_by, partition_key=partition_key, tags=frozenset(tags),
             visibility=UNSET if visibility is None else visibility,
-        )
+        )  # fmt: skip
 
     @classmethod
     def of(cls, record: Record) -> Artifact:
@@ -123,9 +117,7 @@ class Artifact:
     def around(cls, payload: BaseModel, produced_by: str) -> Artifact:
         """Give a view of a model that is no copy: for scores, which look and change nothing."""
         name = type_name(type(payload))
-        view = cls.of(
-            Record(id="", type=name, snapshot=payload, run="", created=0.0, produced_by=produced_by, visibility=UNSET)
-        )
+        view = cls.of(Record("", name, payload, run="", created=0.0, produced_by=produced_by, visibility=UNSET))
         view._payload = payload  # noqa: SLF001
         return view
 

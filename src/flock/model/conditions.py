@@ -93,11 +93,6 @@ def holds(condition: Condition, counts: Mapping[Tally, int], *, idle: bool = Fal
             return idle
 
 
-def mentions_idle(condition: Condition) -> bool:
-    """Say whether a condition asks about idleness, which only a waiter can answer."""
-    return condition.kind == "idle" or any(map(mentions_idle, condition.parts))
-
-
 def _condition(value: object) -> Condition:
     if not isinstance(value, Condition):
         raise ConfigurationError(f"{value!r} is no condition: a count needs .at_least(n), .at_most(n) or .exactly(n)")

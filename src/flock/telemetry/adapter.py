@@ -12,7 +12,8 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import Token
 from functools import lru_cache, partial
-from typing import Any, Generic, TypeVar, cast
+from operator import attrgetter
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from opentelemetry import context, metrics, trace
 from opentelemetry.context import Context
@@ -20,7 +21,8 @@ from opentelemetry.trace import Link, Span
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from flock.ports import Counted, Firing
+from flock.model.ledger import Lease, Trigger
+from flock.ports import AgentInfo, Counted
 from flock.telemetry import names
 
 T = TypeVar("T")
@@ -94,6 +96,23 @@ def refresh() -> None:
     """Look at the providers anew; for a set-up that changes whether its providers are `silent`."""
     _tracer.refresh()
     _instruments.refresh()
+
+
+class Firing(NamedTuple):
+    """What is known of an attempt at an activation when it starts.
+
+    `parent` and `links` are the `trace_context` of the artifact that triggered it and of its other inputs.
+    """
+
+    agent: str
+    correlation_id: str
+    activation_id: str
+    description: str | None = None
+    attempt: int = 1
+    choice_count: int = 1
+    trigger: Trigger = "artifact"
+    parent: str | None = None
+    links: Sequence[str | None] = ()
 
 
 class _OpenSpan:
@@ -186,6 +205,17 @@ class OpenTelemetry:
             attributes[names.CANDIDATE] = candidate
         return _OpenSpan(f"{names.EVALUATE} {name}", attributes)
 
+    def start_attempt(self, agent: AgentInfo, lease: Lease) -> ActivationSpan | None:
+        """Start the span of an attempt: below what published its latest input, with links to the others."""
+        activation = lease.activation
+        latest = max(activation.inputs, key=_sequence, default=None)
+        parent = activation.trace_context or (None if latest is None else latest.trace_context)
+        firing = Firing(
+            agent.name, activation.run, activation.id, agent.description or None, lease.attempt, agent.best_of,
+            activation.trigger, parent, [record.trace_context for record in activation.inputs if record is not latest],
+        )  # fmt: skip
+        return self.start_activation(firing)
+
     def start_activation(self, firing: Firing) -> ActivationSpan | None:
         """Start the span of an attempt and make it current for this task; None when nobody listens.
 
@@ -213,7 +243,7 @@ class OpenTelemetry:
         started.agent, started.started = firing.agent, self._elapsed()
         return started
 
-    def end_activation(self, started: ActivationSpan, error: BaseException | None = None) -> None:
+    def end_attempt(self, started: ActivationSpan, error: BaseException | None = None) -> None:
         """End the span of an attempt, in the task that started it, with what it raised if it did."""
         self._measure(names.AGENT_DURATION, started.started, error, names.AGENT_NAME, started.agent)
         started.end(error)
@@ -255,6 +285,9 @@ class OpenTelemetry:
         if self._record_payloads or getattr(trace.get_tracer_provider(), "record_payloads", False):
             parts = [{"type": "text", "content": to_json(each, serialize_unknown=True).decode()} for each in payloads]
             span.set_attribute(key, json.dumps([{"role": role, "parts": [part], **more} for part in parts]))
+
+
+_sequence = attrgetter("sequence")
 
 
 def error_type(error: BaseException) -> str:
