@@ -91,7 +91,7 @@ def run_python(program: str) -> str:
     prelude = """
         from opentelemetry import metrics, trace
         from flock.telemetry import adapter
-                from flock.telemetry.adapter import OpenTelemetry
+        from flock.telemetry.adapter import OpenTelemetry
         from flock.model.errors import ConfigurationError
         from flock.tracing import setup
         flock = OpenTelemetry("orchestrator-1", "shop")
