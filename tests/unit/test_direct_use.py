@@ -284,7 +284,8 @@ def test_run_is_for_code_without_an_event_loop() -> None:
     shop(flock)
     outputs = flock.run("packer", Order(number=1))
     assert numbers(outputs) == [("Parcel", 2)]
-    assert numbers(flock.run("packer", Order(number=2))) == [("Parcel", 3)]  # again, on a loop of its own
+    assert numbers(flock.run("packer", Order(number=2))) == [("Parcel", 3)]
+    flock.sync.close()
 
 
 def test_run_raises_what_the_agent_raised() -> None:
@@ -292,6 +293,7 @@ def test_run_raises_what_the_agent_raised() -> None:
     flock.agent("packer").consumes(Order).calls(lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         flock.run("packer", Order())
+    flock.sync.close()
 
 
 def test_run_sync_gives_what_the_function_returned() -> None:
