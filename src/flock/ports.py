@@ -96,7 +96,7 @@ Decision = Literal["CONTINUE", "SKIP", "DEFER"]
 class BoardHandle:
     """What an orchestrator's component may do with the board."""
 
-    reads: Callable[[], Reads]
+    _reads: Callable[[], Reads]
     publish: Callable[..., Awaitable[Artifact]]
     """Publish one object, as `Flock.publish` does."""
     cancel: Callable[[str], Awaitable[int]]
@@ -105,7 +105,7 @@ class BoardHandle:
     @property
     def store(self) -> Reads:
         """Read the board."""
-        return self.reads()
+        return self._reads()
 
 
 class OrchestratorComponent:
