@@ -72,29 +72,28 @@ def reduce(spec: Stage, row: Row, slot: int | None, position: int, now: float) -
 
 
 def _gather(spec: Gather, row: Row, slot: int | None, position: int, now: float) -> Step:
+    queues = row.slots
+    left = [len(queue) for queue in queues]
     drop: Counts = ()
-    if spec.within is not None or spec.last is not None:
-        drop = tuple([_count_expired(spec, queue, position, now) for queue in row.slots])
-    left = [len(queue) for queue in row.slots]
-    if any(drop):
+    windowed = spec.within is not None or spec.last is not None
+    if windowed and any(expired(spec, queue[0], position, now) for queue in queues if queue):
+        drop = tuple([_count_expired(spec, queue, position, now) for queue in queues])
         left = [have - gone for have, gone in zip(left, drop, strict=True)]
-    else:
-        drop = ()
     fire: tuple[Counts, ...] = ()
     if slot is not None:
         left[slot] += 1
         if all(map(operator.ge, left, spec.need)):
             fire = (spec.need,)
-            left = [have - need for have, need in zip(left, spec.need, strict=True)]
-    if spec.within is None:
+            left = list(map(operator.sub, left, spec.need))
+    if spec.within is None or not any(left):
         return Step(drop, fire)
     # What is left of a queue is its end; the item that comes now is the last one of its own.
     starts = [
         now if k == slot and count == 1 else queue[-count if k != slot else 1 - count].at
-        for k, (count, queue) in enumerate(zip(left, row.slots, strict=True))
+        for k, (count, queue) in enumerate(zip(left, queues, strict=True))
         if count
     ]
-    return Step(drop, fire, min(starts) + spec.within if starts else None)
+    return Step(drop, fire, min(starts) + spec.within)
 
 
 def expired(spec: Gather, item: Arrival, position: int, now: float) -> bool:

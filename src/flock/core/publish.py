@@ -185,9 +185,10 @@ class Spine:
             offers = [offer for offer in offers if offer.record in records]
         commit = Commit(records, offers, (), direct, None, None, self.roster.limits)
         try:
-            committed = await (self.commit(commit) if self.max_pending is None else self._when_room(commit))
+            committed = await (self.store.commit(commit) if self.max_pending is None else self._when_room(commit))
         except RunCancelledError as error:
             raise PublishError(str(error)) from error
+        self.dispatch(committed)  # were the caller cancelled before, the store would tell of what it did (`attend`)
         if self.on_published is not None:
             await self.on_published(committed.records)
         return committed.records[:asked]
@@ -197,7 +198,7 @@ class Spine:
         while True:
             room = self.signals.room.wait()  # before the store says that there is none
             try:
-                return await self.commit(commit)
+                return await self.store.commit(commit)
             except Backpressure:
                 await room
                 if self.closed:
@@ -220,12 +221,6 @@ class Spine:
             else:
                 self.dispatch(committed)
                 return committed
-
-    async def commit(self, commit: Commit) -> Committed:
-        """Commit and dispatch; when the caller is cancelled meanwhile, the store tells of what it did (`attend`)."""
-        committed = await self.store.commit(commit)
-        self.dispatch(committed)
-        return committed
 
     def leave(self) -> None:
         """Leave what is ready to the next use, or to the lifecycle a little later, unless the loop is ending."""

@@ -157,7 +157,7 @@ class ActivationSpan(_OpenSpan):
 class OpenTelemetry:
     """The spans and metrics of one Flock; see `flock.ports.Telemetry`."""
 
-    __slots__ = ("_elapsed", "_record_payloads", "_root")
+    __slots__ = ("_elapsed", "_record_payloads", "_root", "_told")
 
     def __init__(
         self,
@@ -171,6 +171,7 @@ class OpenTelemetry:
         self._root: dict[str, str | int] = {names.WORKFLOW: name, names.ORCHESTRATOR_ID: orchestrator_id}
         self._record_payloads = record_payloads
         self._elapsed = elapsed
+        self._told: tuple[Span, str | None] = (trace.INVALID_SPAN, None)  # the span that was last asked for, as text
         # The getters load the providers that OpenTelemetry's own environment variables name, should there be any.
         trace.get_tracer_provider()
         metrics.get_meter_provider()
@@ -269,10 +270,13 @@ class OpenTelemetry:
         """
         if _tracer.look() is None or _tracer.get() is None:
             return None
-        current = trace.get_current_span().get_span_context()
-        if not current.is_valid:
-            return None
-        return f"00-{current.trace_id:032x}-{current.span_id:016x}-{current.trace_flags:02x}"
+        span = trace.get_current_span()
+        if span is self._told[0]:
+            return self._told[1]
+        current = span.get_span_context()
+        text = f"00-{current.trace_id:032x}-{current.span_id:016x}-{current.trace_flags:02x}"
+        self._told = span, text if current.is_valid else None
+        return self._told[1]
 
     def _measure(self, duration: str, started: float, error: BaseException | None, key: str, who: str) -> None:
         if (instruments := _instruments.get()) is not None:

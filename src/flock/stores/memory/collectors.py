@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from typing_extensions import override
 
@@ -16,6 +17,8 @@ from flock.model.ledger import BOARD, Offer, Target
 from flock.stores.collecting import AnyRow, Changes, Collecting, Row, count, describe, records_of, runs_of
 from flock.stores.memory.unclaimed import Unclaimed
 
+_EMPTY: Final[list[Arrival]] = []  # stands for every queue that holds nothing; nobody puts anything into it
+
 
 class ListRow(Row[list[Arrival]]):
     """One row of queues in memory."""
@@ -24,19 +27,23 @@ class ListRow(Row[list[Arrival]]):
 
     def __init__(self, spec: Stage, stage: int, key: str) -> None:
         """Start empty."""
-        super().__init__(spec, stage, key, [[] for _ in range(slots_of(spec))], [0] * counters_of(spec))
+        super().__init__(spec, stage, key, [_EMPTY] * slots_of(spec), [0] * counters_of(spec))
 
     @override
     def put(self, slot: int, arrival: Arrival) -> None:
         """Append."""
-        self.slots[slot].append(arrival)
+        queue = self.slots[slot]
+        if queue:
+            queue.append(arrival)
+        else:
+            self.slots[slot] = [arrival]
 
     @override
     def take(self, slot: int, count: int, why: str) -> list[Arrival]:
         """Cut off."""
         queue = self.slots[slot]
         if count == len(queue):
-            self.slots[slot] = []
+            self.slots[slot] = _EMPTY
             return queue
         taken = queue[:count]
         del queue[:count]
@@ -96,11 +103,11 @@ class Collector(Collecting):
         """Take out what a run put in; gives the records."""
         gone: list[Record] = []
         for row in self.rows():
-            for queue in row.slots:
+            for slot, queue in enumerate(row.slots):
                 mine = [item for item in queue if runs_of(item) == {run}]
                 gone += [record for item in mine for group in item.groups for record in group]
                 count(row, mine, -1, changes)
-                queue[:] = [item for item in queue if runs_of(item) != {run}]
+                row.slots[slot] = [item for item in queue if runs_of(item) != {run}]
             self.tidy(row)
         return gone
 

@@ -87,7 +87,8 @@ class Queues:
             for agent in self._freed:
                 leases += self._by_agent[agent].lease_up_to(limits.get(agent, 0))
             self._freed.clear()
-            leases.sort(key=urgency_of)
+            if len(leases) > 1:
+                leases.sort(key=urgency_of)
         return leases
 
     def _admit(self, limits: Mapping[str, int], leases: list[Lease]) -> None:
@@ -100,10 +101,12 @@ class Queues:
             queue = queues.get(agent)
             if queue is None:
                 queue = queues[agent] = Queue()
-            if not queue.waiting and queue.running < limits.get(agent, 0):
+            room = queue.running < limits.get(agent, 0)
+            if room and not queue.waiting:
                 leases.append(queue.lease(activation))
-            else:
-                queue.put(activation)
+                continue
+            queue.put(activation)
+            if room:
                 self._freed.append(agent)
         fresh.clear()
 
