@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from flock.board.homed import HomeKeeper
 from flock.board.keeper import BoardKeeper, Joined, Program
-from flock.board.keeping import keeping
+from flock.board.ports import keeping
 from flock.core.agent import Agent
 from flock.core.clock import SystemClock
 from flock.core.components import ComponentRunner

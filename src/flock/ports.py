@@ -92,20 +92,28 @@ class AgentComponent:
 Decision = Literal["CONTINUE", "SKIP", "DEFER"]
 
 
-@dataclass(frozen=True, slots=True)
 class BoardHandle:
-    """What an orchestrator's component may do with the board."""
+    """What an orchestrator's component may do: read the board, publish (see `Flock.publish`), cancel a run."""
 
-    _reads: Callable[[], Reads]
-    publish: Callable[..., Awaitable[Artifact]]
-    """Publish one object, as `Flock.publish` does."""
-    cancel: Callable[[str], Awaitable[int]]
-    """Cancel a run, as `Flock.cancel` does."""
+    def __init__(
+        self, reads: Callable[[], Reads], publish: Callable[..., Awaitable[Artifact]], cancel: Callable[..., Any]
+    ) -> None:
+        """Hand on these methods and no others."""
+        self._reads, self._publish, self._cancel = reads, publish, cancel
 
     @property
     def store(self) -> Reads:
         """Read the board."""
         return self._reads()
+
+    async def publish(self, obj: object, **envelope: Any) -> Artifact:  # noqa: ANN401 - see Flock.publish
+        """Publish one object."""
+        return await self._publish(obj, **envelope)
+
+    async def cancel(self, correlation_id: str) -> int:
+        """Cancel a run."""
+        ended: int = await self._cancel(correlation_id)
+        return ended
 
 
 class OrchestratorComponent:
@@ -188,6 +196,15 @@ class OpenSpan(Protocol):
 
     span: Span
 
+    def record_inputs(self, payloads: Iterable[object]) -> None:
+        """Put the payloads that the agent got on it, if payloads were asked for."""
+
+    def record_outputs(self, payloads: Iterable[object]) -> None:
+        """Put the payloads that the agent made on it, if payloads were asked for."""
+
+    def end(self, error: BaseException | None) -> None:
+        """End it, in the task that started it, with what the attempt raised if it did."""
+
 
 class Telemetry(Protocol):
     """Where spans and metrics of one Flock go; every call is next to free while nobody listens."""
@@ -209,15 +226,6 @@ class Telemetry(Protocol):
 
     def start_attempt(self, agent: AgentInfo, lease: ledger.Lease) -> OpenSpan | None:
         """Start the span of an attempt, below that of its trigger, and make it current for this task."""
-
-    def end_attempt(self, started: Any, error: BaseException | None = None) -> None:  # noqa: ANN401 - an OpenSpan
-        """End the span of an attempt, in the task that started it, with what it raised if it did."""
-
-    def record_inputs(self, started: Any, payloads: Iterable[object]) -> None:  # noqa: ANN401 - an OpenSpan
-        """Put the payloads that an agent got on its span, if payloads were asked for."""
-
-    def record_outputs(self, started: Any, payloads: Iterable[object]) -> None:  # noqa: ANN401 - an OpenSpan
-        """Put the payloads that an agent made on its span, if payloads were asked for."""
 
     def count(self, counted: Counted, amount: int = 1, **labels: str | None) -> None:
         """Add to a counter, under what is given of agent, outcome, reason and hook: names, never ids."""

@@ -6,7 +6,7 @@ from lives import Journal
 from pydantic import BaseModel
 
 from flock import Flock
-from flock.board.keeping import KeepingStore, Pruned, Retention
+from flock.board.ports import KeepingStore, Pruned, Retention
 from flock.stores.url import open_store
 
 RUNS = 12

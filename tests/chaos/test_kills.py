@@ -15,7 +15,7 @@ from scenario import problems_of
 from sweep import Ran, damage, main, result, start
 
 from flock import Flock
-from flock.board.keeping import KeepingStore
+from flock.board.ports import KeepingStore
 from flock.stores.url import open_store
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flock.board.keeping import restorable
+from flock.board.ports import restorable
 from flock.declaring.conditions import When
 from flock.model.artifact import Record
 from flock.model.collect import Batch, Gather, Hold

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from typing_extensions import override
 
 from flock import (
     AfterVisibility,
@@ -23,8 +24,9 @@ from flock import (
     StoreError,
     When,
 )
+from flock.model.ledger import Committed
 from flock.model.payload import Unreadable
-from flock.ports import Store
+from flock.ports import Clock, Store, Types
 from flock.stores.memory import MemoryStore
 from flock.stores.sqlite.store import SQLiteStore
 from flock.testing import FakeClock
@@ -556,3 +558,16 @@ async def test_a_failure_is_the_same_failure_on_a_copy(flock: Flock, target: Sto
         (failure,) = await other.store.get_by_type(Failure)
         assert failure.message == "no line"
         assert (await target.progress()).newest_failure == 2
+
+
+async def test_a_fork_into_a_store_that_takes_no_copies_is_refused_before_anything_is_opened(tmp_path: Path) -> None:
+    class Sealed(MemoryStore):
+        restore: Any = None
+
+        @override
+        async def open(self, clock: Clock, types: Types) -> Committed:
+            raise AssertionError
+
+    async with Flock(store=f"sqlite:///{tmp_path}/board.db") as flock:
+        with pytest.raises(StoreError, match="Sealed can't take in the copy of a board"):
+            await flock.store.fork(Sealed())

@@ -25,7 +25,7 @@ from flock import (
     VisibilityError,
     When,
 )
-from flock.board.keeping import Pruned, Retention
+from flock.board.ports import Pruned, Retention
 from flock.board.why import WhyNot
 from flock.model.ledger import Activation, State
 from flock.stores.memory import MemoryStore
@@ -326,6 +326,8 @@ def fails(order: Order) -> bool:
 
 
 class Picky:
+    predicates = (is_large, fails)  # its own affair
+
     def __call__(self, order: Order) -> bool:
         return order.number > 10
 

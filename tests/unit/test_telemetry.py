@@ -17,8 +17,11 @@ from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import BaseModel
 from typing_extensions import override
 
+from flock.model.artifact import Record
+from flock.model.ledger import Activation, Lease, Trigger
+from flock.model.visibility import Identity
+from flock.ports import AgentInfo
 from flock.telemetry import adapter
-from flock.telemetry.adapter import Firing
 from flock.telemetry.adapter import OpenTelemetry as Telemetry
 from flock.telemetry.names import AGENT_BUCKETS, AGENT_DURATION, WORKFLOW_BUCKETS, WORKFLOW_DURATION
 from flock.tracing import Tracing, setup
@@ -76,25 +79,52 @@ def parent_id(span: ReadableSpan) -> int | None:
     return span.parent.span_id if span.parent is not None else None
 
 
+Attempt = tuple[AgentInfo, Lease]
+
+
+def attempt_at(
+    agent: str,
+    run: str,
+    id: str,
+    *,
+    description: str = "",
+    attempt: int = 1,
+    choice_count: int = 1,
+    trigger: Trigger = "artifact",
+    parent: str | None = None,
+    links: Sequence[str | None] = (),
+) -> Attempt:
+    """Give an attempt whose latest input carries `parent`, and the others the links."""
+    inputs = tuple(
+        [
+            Record(str(place), "order", Order(item="tea"), run, 0.0, trace_context=carried, sequence=place)
+            for place, carried in enumerate([*links, parent], start=1)
+        ]
+    )
+    activation = Activation(id, agent, f"{agent}/0", inputs, run, (run,), 0, 1, trigger)
+    info = AgentInfo(name=agent, identity=Identity(agent), description=description, best_of=choice_count)
+    return info, Lease(activation, 1, attempt)
+
+
 @contextmanager
-def activation(flock: Telemetry, firing: Firing) -> Generator[None]:
+def activation(flock: Telemetry, firing: Attempt) -> Generator[None]:
     """Be current like an activation's body, and fail with it."""
-    started = flock.start_activation(firing)
+    started = flock.start_attempt(*firing)
     assert started is not None
     try:
         yield
     except Exception as error:
-        flock.end_attempt(started, error)
+        started.end(error)
         raise
-    flock.end_attempt(started)
+    started.end(None)
 
 
-def fire(flock: Telemetry, firing: Firing, error: BaseException | None = None) -> str | None:
+def fire(flock: Telemetry, firing: Attempt, error: BaseException | None = None) -> str | None:
     """Run an activation; return the traceparent that its outputs would carry."""
-    started = flock.start_activation(firing)
+    started = flock.start_attempt(*firing)
     assert started is not None
     carried = flock.traceparent()
-    flock.end_attempt(started, error)
+    started.end(error)
     return carried
 
 
@@ -139,10 +169,10 @@ def test_an_activation_is_a_child_of_what_published_its_trigger_and_links_to_its
 ) -> None:
     with flock.workflow("checkout", "run-1"):
         root = flock.traceparent()
-    first = fire(flock, Firing("first", "run-1", "a1", parent=root))
-    second = fire(flock, Firing("second", "run-1", "a2", parent=root))
+    first = fire(flock, attempt_at("first", "run-1", "a1", parent=root))
+    second = fire(flock, attempt_at("second", "run-1", "a2", parent=root))
 
-    fire(flock, Firing("join", "run-1", "a3", parent=first, links=(first, second, second, None, "nonsense")))
+    fire(flock, attempt_at("join", "run-1", "a3", parent=first, links=(first, second, second, None, "nonsense")))
 
     join = named(memory, "invoke_agent join")
     assert parent_id(named(memory, "invoke_agent first")) == span_id(named(memory, "invoke_workflow checkout"))
@@ -154,7 +184,7 @@ def test_an_activation_is_a_child_of_what_published_its_trigger_and_links_to_its
 def test_an_activation_span_says_what_fired_and_why(flock: Telemetry, memory: Tracing) -> None:
     with flock.workflow("checkout", "run-1"):
         root = flock.traceparent()
-    firing = Firing(
+    firing = attempt_at(
         "judge", "run-1", "a1", description="Judges.", attempt=2, choice_count=3, trigger="timer", parent=root
     )
     fire(flock, firing)
@@ -174,7 +204,7 @@ def test_an_activation_span_says_what_fired_and_why(flock: Telemetry, memory: Tr
 
 
 def test_a_choice_count_of_one_is_not_set(flock: Telemetry, memory: Tracing) -> None:
-    fire(flock, Firing("judge", "run-1", "a1"))
+    fire(flock, attempt_at("judge", "run-1", "a1"))
 
     assert "gen_ai.request.choice.count" not in (named(memory, "invoke_agent judge").attributes or {})
 
@@ -184,7 +214,7 @@ def test_an_activation_without_a_readable_parent_is_a_root_that_names_the_flock(
     flock: Telemetry, memory: Tracing, parent: str | None
 ) -> None:
     with flock.workflow("somebody else's run", "run-2"):
-        fire(flock, Firing("first", "run-1", "a1", parent=parent))
+        fire(flock, attempt_at("first", "run-1", "a1", parent=parent))
 
     found = named(memory, "invoke_agent first")
     assert found.parent is None
@@ -199,7 +229,7 @@ async def test_an_activation_in_a_task_made_inside_another_run_belongs_to_its_ow
         mine = flock.traceparent()
 
     async def activation() -> None:
-        fire(flock, Firing("agent", "run-1", "a1", parent=mine))
+        fire(flock, attempt_at("agent", "run-1", "a1", parent=mine))
 
     with flock.workflow("theirs", "run-2") as theirs:
         await asyncio.create_task(activation())
@@ -210,7 +240,7 @@ async def test_an_activation_in_a_task_made_inside_another_run_belongs_to_its_ow
 
 def test_spans_of_users_and_engines_nest_below_the_activation(flock: Telemetry, memory: Tracing) -> None:
     with (
-        activation(flock, Firing("agent", "run-1", "a1")),
+        activation(flock, attempt_at("agent", "run-1", "a1")),
         flock.engine("agent", "Echo", candidate=1),
         trace.get_tracer("user").start_as_current_span("of a user"),
     ):
@@ -227,7 +257,7 @@ def test_spans_of_users_and_engines_nest_below_the_activation(flock: Telemetry, 
 
 def test_after_an_activation_the_context_is_as_it_was(flock: Telemetry, memory: Tracing) -> None:
     with flock.workflow("checkout", "run-1") as span:
-        fire(flock, Firing("agent", "run-1", "a1"))
+        fire(flock, attempt_at("agent", "run-1", "a1"))
         assert trace.get_current_span() is span
     assert flock.traceparent() is None
     assert len(memory.spans) == 2
@@ -236,7 +266,7 @@ def test_after_an_activation_the_context_is_as_it_was(flock: Telemetry, memory: 
 def test_an_activation_that_fails_has_an_error_type_a_status_and_the_exception(
     flock: Telemetry, memory: Tracing
 ) -> None:
-    with pytest.raises(OrderRefused), activation(flock, Firing("agent", "run-1", "a1")):
+    with pytest.raises(OrderRefused), activation(flock, attempt_at("agent", "run-1", "a1")):
         raise OrderRefused("out of stock")
 
     found = named(memory, "invoke_agent agent")
@@ -254,7 +284,7 @@ class Unspeakable(Exception):  # noqa: N818 - named by what it is
 
 
 def test_an_error_that_cannot_say_what_it_is_stops_nothing(flock: Telemetry, memory: Tracing) -> None:
-    fire(flock, Firing("agent", "run-1", "a1"), Unspeakable())
+    fire(flock, attempt_at("agent", "run-1", "a1"), Unspeakable())
 
     found = named(memory, "invoke_agent agent")
     assert found.status.description == f"{__name__}.Unspeakable"
@@ -262,7 +292,7 @@ def test_an_error_that_cannot_say_what_it_is_stops_nothing(flock: Telemetry, mem
 
 
 def test_a_cancelled_activation_has_an_error_type_but_no_exception(flock: Telemetry, memory: Tracing) -> None:
-    fire(flock, Firing("agent", "run-1", "a1"), asyncio.CancelledError())
+    fire(flock, attempt_at("agent", "run-1", "a1"), asyncio.CancelledError())
 
     found = named(memory, "invoke_agent agent")
     assert (found.attributes or {})["error.type"] == "asyncio.exceptions.CancelledError"
@@ -271,11 +301,11 @@ def test_a_cancelled_activation_has_an_error_type_but_no_exception(flock: Teleme
 
 
 def test_payloads_are_not_recorded_unless_asked(flock: Telemetry, memory: Tracing) -> None:
-    started = flock.start_activation(Firing("agent", "run-1", "a1"))
+    started = flock.start_attempt(*attempt_at("agent", "run-1", "a1"))
     assert started is not None
-    flock.record_inputs(started, [Order(item="secret")])
-    flock.record_outputs(started, [Order(item="secret")])
-    flock.end_attempt(started)
+    started.record_inputs([Order(item="secret")])
+    started.record_outputs([Order(item="secret")])
+    started.end(None)
 
     assert "secret" not in memory.spans[0].to_json()
 
@@ -302,7 +332,7 @@ def test_an_error_whose_message_repeats_a_payload_is_recorded_without_it(
     flock: Telemetry, memory: Tracing, make: Callable[[], Exception]
 ) -> None:
     error = make()
-    fire(flock, Firing("agent", "run-1", "a1"), error)
+    fire(flock, attempt_at("agent", "run-1", "a1"), error)
 
     (found,) = memory.spans
     (event,) = found.events
@@ -315,11 +345,11 @@ def test_an_error_whose_message_repeats_a_payload_is_recorded_without_it(
 def test_payloads_are_recorded_as_messages_when_asked(asked_of: str) -> None:
     flock = Telemetry("orchestrator-1", "shop", record_payloads=asked_of == "telemetry")
     with setup(memory=True, record_payloads=asked_of == "setup") as memory:
-        started = flock.start_activation(Firing("agent", "run-1", "a1"))
+        started = flock.start_attempt(*attempt_at("agent", "run-1", "a1"))
         assert started is not None
-        flock.record_inputs(started, [Order(item="tea"), object()])
-        flock.record_outputs(started, [Order(item="cup")])
-        flock.end_attempt(started)
+        started.record_inputs([Order(item="tea"), object()])
+        started.record_outputs([Order(item="cup")])
+        started.end(None)
 
     attributes = memory.spans[0].attributes or {}
     inputs = attributes["gen_ai.input.messages"]
@@ -336,7 +366,7 @@ def test_durations_are_measured_in_seconds_with_the_recommended_buckets(memory: 
     flock = Telemetry("orchestrator-1", "shop", elapsed=lambda: next(times))
 
     def fail() -> None:
-        fire(flock, Firing("agent", "run-1", "a1"), ValueError("no"))
+        fire(flock, attempt_at("agent", "run-1", "a1"), ValueError("no"))
         raise KeyError
 
     with pytest.raises(KeyError), flock.workflow("checkout", "run-1"):
@@ -388,7 +418,7 @@ def test_metrics_are_measured_without_spans_too(flock: Telemetry) -> None:
         with flock.workflow("checkout", "run-1") as span, flock.engine("agent", "Echo") as engine:
             assert not span.is_recording()
             assert not engine.is_recording()
-            fire(flock, Firing("agent", "run-1", "a1"), ValueError("no"))
+            fire(flock, attempt_at("agent", "run-1", "a1"), ValueError("no"))
         data = reader.get_metrics_data()
 
     assert data is not None
@@ -401,11 +431,11 @@ def test_spans_are_made_without_metrics_too(flock: Telemetry) -> None:
         assert adapter.enabled()
         assert not adapter.metering()
         assert adapter.active()
-        assert fire(flock, Firing("agent", "run-1", "a1")) is not None
+        assert fire(flock, attempt_at("agent", "run-1", "a1")) is not None
 
 
 def test_the_context_of_a_span_that_is_not_sampled_is_carried_on(flock: Telemetry, memory: Tracing) -> None:
-    carried = fire(flock, Firing("agent", "run-1", "a1", parent=f"00-{'a' * 32}-{'b' * 16}-00"))
+    carried = fire(flock, attempt_at("agent", "run-1", "a1", parent=f"00-{'a' * 32}-{'b' * 16}-00"))
 
     assert carried is not None
     assert carried.startswith(f"00-{'a' * 32}-")
@@ -419,7 +449,7 @@ def test_while_nobody_listens_nothing_is_made(flock: Telemetry) -> None:
     assert not adapter.enabled()
     assert not adapter.metering()
     assert not adapter.active()
-    assert flock.start_activation(Firing("agent", "run-1", "a1")) is None
+    assert flock.start_attempt(*attempt_at("agent", "run-1", "a1")) is None
     assert flock.traceparent() is None
     flock.count("published")
     with flock.workflow("checkout", "run-1") as workflow, flock.engine("agent", "Echo") as engine:

@@ -17,8 +17,11 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from typing_extensions import override
 
 from flock.model.errors import ConfigurationError
+from flock.model.ledger import Activation, Lease
+from flock.model.visibility import Identity
+from flock.ports import AgentInfo
 from flock.telemetry import adapter
-from flock.telemetry.adapter import Firing, OpenTelemetry
+from flock.telemetry.adapter import OpenTelemetry
 from flock.tracing import Tracing, setup
 
 if TYPE_CHECKING:
@@ -170,10 +173,14 @@ def test_without_a_name_the_environment_decides(environment: dict[str, str], nam
 def test_the_console_gets_a_line_per_span_and_per_metric_at_the_end(flock: OpenTelemetry) -> None:
     stream = io.StringIO()
     with setup(console=stream), flock.workflow("checkout", "run-1"):
-        started = flock.start_activation(Firing("agent", "run-1", "a1", parent=flock.traceparent()))
+        inside = flock.traceparent()
+        activation = Activation(
+            "a1", "agent", "agent/0", (), "run-1", ("run-1",), 0, 1, "artifact", trace_context=inside
+        )
+        started = flock.start_attempt(AgentInfo(name="agent", identity=Identity("agent")), Lease(activation, 1, 1))
         assert started is not None
         flock.count("activations", agent="agent", outcome="failed")
-        flock.end_attempt(started, ValueError("no such item"))
+        started.end(ValueError("no such item"))
 
     agent, workflow, *points = stream.getvalue().splitlines()
     assert re.match(r"invoke_agent agent \d+\.\d ms ", agent)

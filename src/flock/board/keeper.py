@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from typing_extensions import override
 
-from flock.board.keeping import Fate, KeepingStore, Pruned, Retention, StoreInfo, keeping, restorable
+from flock.board.ports import Fate, KeepingStore, Pruned, Retention, StoreInfo, keeping, restorable
 from flock.board.reader import BoardReader
 from flock.board.why import Known, WhyNot, answer
 from flock.core.agent import Agent
@@ -112,10 +112,10 @@ class BoardKeeper(BoardReader):
         source, position = keeping(self._store), None if at is None else _sequence(name, at)
         if position is not None and position > (last := (await source.progress()).sequence):
             raise ConfigurationError(f"this board has no state at {position} yet: its last sequence is {last}")
-        copy = self._program.store(store)
+        copy = restorable(self._program.store(store))
         await copy.open(self._clock, self._types)
         try:
-            await restorable(copy).restore(source.image(position))
+            await copy.restore(source.image(position))
         finally:
             await copy.close()
         return copy

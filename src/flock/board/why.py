@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from flock.board.keeping import Fate, FateState
+from flock.board.ports import Fate, FateState
 from flock.core.agent import Agent, Subscription
 from flock.core.match import Entry, Objection, Rejection, Route, match, route, ways_into
 from flock.core.publish import said
+from flock.declaring.arguments import All
 from flock.model.artifact import Record
 from flock.model.evaluation import FAILURE
 from flock.model.events import Waiting
@@ -110,7 +111,7 @@ def _refused(
 def _said_no(entry: Entry, record: Record) -> str | None:
     """Ask predicates and key one by one, as matching does."""
     where, key = entry.where, entry.key
-    predicates = () if where is None else getattr(where, "predicates", (where,))
+    predicates = where.predicates if isinstance(where, All) else () if where is None else (where,)
     for asked, keyed in [*[(each, None) for each in predicates], *([] if key is None else [(None, key)])]:
         offers: list[Offer] = []
         rejections: list[Rejection] = []

@@ -9,7 +9,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from flock.board.keeping import Pruned, Retention, StoreInfo
+from flock.board.ports import Pruned, Retention, StoreInfo
 from flock.cli import listing
 from flock.cli.errors import UsageError, answering
 from flock.cli.kept import Choice, Kept, changed, looked, time_of

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from flock.board.keeping import KeepingStore
+from flock.board.ports import KeepingStore
 from flock.board.reader import BoardReader
 from flock.cli.errors import UsageError
 from flock.core.clock import SystemClock

@@ -12,7 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 from typing_extensions import override
 
-from flock.board.keeping import Fate, Retention, StoreInfo
+from flock.board.ports import Fate, Retention, StoreInfo
 from flock.model.artifact import Artifact
 from flock.model.context import Lineage, Why
 from flock.model.evaluation import Failure

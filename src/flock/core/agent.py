@@ -1,4 +1,4 @@
-"""Agents as declared: frozen data, and what is settled once a declaration is complete."""
+"""Agents as declared: frozen data."""
 
 from __future__ import annotations
 

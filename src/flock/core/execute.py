@@ -97,7 +97,8 @@ class Executor:
         except Exception as raised:  # noqa: BLE001 - the guard of telemetry
             self._signals.hook_failed("telemetry", raised, agent=agent.name)
             span = None
-        self._record(acting, self._metrics.record_inputs, lease.activation.inputs)
+        if span is not None:
+            self._record(span.record_inputs, agent, lease.activation.inputs)
         try:
             await self._attempt(acting)
         except BaseException as error:
@@ -105,16 +106,14 @@ class Executor:
             raise
         finally:
             if span is not None:
-                self._metrics.end_attempt(span, acting.error)
+                span.end(acting.error)
 
-    def _record(self, acting: Acting, write: Callable[..., None], records: Sequence[Record]) -> None:
-        """Put payloads on the attempt's span, if they are wanted there; one that can't be written costs no more."""
-        if acting.span is None:
-            return
+    def _record(self, write: Callable[..., None], agent: Agent, records: Sequence[Record]) -> None:
+        """Put payloads on an attempt's span, if they are wanted there; one that can't be written costs no more."""
         try:
-            write(acting.span, [record.snapshot for record in records])
+            write([record.snapshot for record in records])
         except Exception as error:  # noqa: BLE001 - the guard of telemetry
-            self._signals.hook_failed("telemetry", error, agent=acting.name)
+            self._signals.hook_failed("telemetry", error, agent=agent.name)
 
     def _desk(self, name: str) -> Desk | None:
         spine = self._spine
@@ -169,7 +168,8 @@ class Executor:
         hooks = acting.desk.hooks
         if self._spine.on_published is not None and committed:
             await self._spine.on_published(committed)
-        self._record(acting, self._metrics.record_outputs, outputs)
+        if acting.span is not None:
+            self._record(acting.span.record_outputs, acting.desk.agent, outputs)
         if hooks is not None:
             views = [Artifact.of(record) for record in outputs]
             await hooks.notify("on_post_publish", acting.desk.agent, acting.ctx, views)

@@ -95,8 +95,9 @@ class LifecycleManager:
         """Watch batch timeouts; they are watched anyway as soon as one is armed. Calling it twice is fine."""
         self._deadlines.arm((await self._spine.store.commit(Commit())).due)
 
-    start_correlation_cleanup = start_batch_timeout_checker
-    """Watch the windows of joins; the same holds."""
+    async def start_correlation_cleanup(self) -> None:
+        """Watch the windows of joins; they are watched anyway as soon as one is armed. Calling it twice is fine."""
+        await self.start_batch_timeout_checker()
 
     def watch(self, agent: Agent, state: TimerState | None) -> None:
         """Fire an agent by its schedule from now on, or go on where the store says that it stands."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from flock.core.agent import Agent
 from flock.core.ambient import Acting
@@ -153,7 +153,7 @@ class Settler:
             )
         self._signals.tell("retried" if again else "failed", activation, error=error)
 
-    def _count(self, activation: Activation, outcome: str) -> None:
+    def _count(self, activation: Activation, outcome: Literal["succeeded", "failed", "retried", "skipped"]) -> None:
         self._spine.metrics.count("activations", agent=activation.agent, outcome=outcome)
 
 

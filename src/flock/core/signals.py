@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from flock.model.events import Event, EventKind
@@ -12,6 +13,10 @@ from flock.model.ledger import Activation
 from flock.ports import Clock, Observer, Telemetry
 
 logger = logging.getLogger("flock")
+
+
+def ignore(*_: object) -> None:
+    """Do nothing: what is called until somebody wants to know."""
 
 
 class Channel:
@@ -39,16 +44,15 @@ class Channel:
 
 
 class Signals:
-    """Where everything that happens is told: observers, event streams, log, counters."""
+    """Where everything that happens is told: observers, log, counters."""
 
     def __init__(self, clock: Clock, telemetry: Telemetry, observers: Sequence[Observer]) -> None:
         """Tell these observers."""
         self._clock = clock
         self._telemetry = telemetry
-        self._declared = tuple([(observer, ignore) for observer in observers])
-        self._observers: Sequence[tuple[Observer, Callable[[], None]]] = self._declared
+        self._observers: list[tuple[Observer, Callable[[], None]]] = [(observer, ignore) for observer in observers]
         self.listened = bool(observers)
-        self.ended = False  # nothing is told any more
+        self.ended = False  # those who listen have been told that this was all
         self.changed = Channel()  # something was committed
         self.quiet = Channel()  # a run may have become idle
         self.room = Channel()  # an activation has ended
@@ -58,7 +62,7 @@ class Signals:
         if not self.listened:
             return
         event = Event(kind=kind, at=self._clock.now(), **parts)
-        for observer, _ in self._observers:
+        for observer, _ in tuple(self._observers):
             try:
                 observer(event)
             except Exception:
@@ -81,19 +85,20 @@ class Signals:
         self._telemetry.count("dropped", len(parts.get("artifacts", ())) or 1, reason=reason)
         self.emit(kind, reason=reason, **parts)
 
-    def observe(self, observer: Observer, on_end: Callable[[], None] | None = None) -> None:
-        """Tell this observer too, from now on, and that it was all."""
-        self._observers = (*self._observers, (observer, on_end or ignore))
+    def observe(self, observer: Observer, on_end: Callable[[], None] = ignore) -> None:
+        """Tell this observer too, from now on, and `on_end` when that was all; from any thread."""
+        self._observers.append((observer, on_end))
         self.listened = True
 
-    def dismiss(self, observer: Observer) -> None:
+    def dismiss(self, observer: Observer, on_end: Callable[[], None] = ignore) -> None:
         """Tell it no more; one that is not told is fine."""
-        self._observers = tuple([pair for pair in self._observers if pair[0] != observer])
+        with suppress(ValueError):
+            self._observers.remove((observer, on_end))
         self.listened = bool(self._observers)
 
     def forget(self) -> None:
-        """Begin anew in the child of a fork: who waits, or listens since the start, does so in the parent."""
-        self._observers = self._declared
+        """Begin anew in the child of a fork: who waits, or reads to the end, does so in the parent."""
+        self._observers = [pair for pair in self._observers if pair[1] is ignore]
         self.listened = bool(self._observers)
         for channel in (self.changed, self.quiet, self.room):
             channel.waiters.clear()
@@ -101,11 +106,7 @@ class Signals:
     def end(self) -> None:
         """Tell those who wait and listen that this was all."""
         self.ended = True
-        for _, on_end in self._observers:
+        for _, on_end in tuple(self._observers):
             on_end()
         self.changed.wake()
         self.quiet.wake()
-
-
-def ignore(*_: object) -> None:
-    """Do nothing: what is called until somebody wants to know."""

@@ -34,7 +34,7 @@ class Fire(NamedTuple):
 
 
 def validate(spec: Schedule) -> None:
-    """Raise ConfigurationError for a cron expression that never fires in fifty years; all else the spec has checked."""
+    """Raise ConfigurationError for a cron expression that can't be read or never fires in fifty years."""
     if not isinstance(spec.plan, Cron):
         return
     expression = spec.plan.expression

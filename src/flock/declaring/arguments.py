@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Every:
+class All:
     """One predicate of several."""
 
     predicates: tuple[Predicate, ...]
@@ -60,7 +60,7 @@ def predicate_of(value: object) -> Predicate | None:
     for each in predicates:
         take(each, callable(each), "where= takes a function of a payload, or several")
     if len(predicates) > 1:
-        return Every(tuple(predicates))
+        return All(tuple(predicates))
     return predicates[0] if predicates else None
 
 

@@ -14,8 +14,8 @@ from typing_extensions import override
 from flock.core import timers
 from flock.core.agent import Agent, Mode, Predicate, RetryPolicy, Scope, Score, Subscription
 from flock.declaring.arguments import checks_of, instance, models, one_of, predicate_of, take, words
+from flock.declaring.completing import complete
 from flock.declaring.schedule import ScheduleSpec
-from flock.declaring.settling import settle
 from flock.model.collect import BatchSpec, JoinSpec, positive, seconds
 from flock.model.conditions import Condition
 from flock.model.errors import ConfigurationError
@@ -212,7 +212,7 @@ class AgentBuilder:
 
     def freeze(self, engines: Iterable[object]) -> Agent:
         """Make the agent with these engines; every change from now on raises ConfigurationError."""
-        agent = settle(self.declared, engines)
+        agent = complete(self.declared, engines)
         self._frozen = True
         return agent
 
@@ -225,7 +225,7 @@ class AgentBuilder:
     def _set(self, **parts: Any) -> Self:  # noqa: ANN401 - what an Agent has
         declared = self._open().declared
         for name, value in parts.items():
-            object.__setattr__(declared, name, value)  # this one is the builder's own: `settle` makes another
+            object.__setattr__(declared, name, value)  # this one is the builder's own: `complete` makes another
         return self
 
     @override

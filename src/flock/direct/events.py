@@ -23,8 +23,11 @@ class EventStream:
         self._buffer: deque[Event] = deque()
         self._missed: Event | None = None
         self._filled = Channel()
-        self._ended = signals.ended
+        self._ended = False
         signals.observe(self._put, self._end)
+        if signals.ended:  # looked at last, lest the end comes in between
+            signals.dismiss(self._put, self._end)
+            self._end()
 
     def _put(self, event: Event) -> None:
         """Add an event, or count it as missed."""
@@ -64,5 +67,5 @@ class EventStream:
         await self._at_home(self._close)
 
     async def _close(self) -> None:
-        self._signals.dismiss(self._put)
+        self._signals.dismiss(self._put, self._end)
         self._end()

@@ -13,15 +13,16 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import Token
 from functools import lru_cache, partial
 from operator import attrgetter
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from opentelemetry import context, metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span
 from pydantic import ValidationError
 from pydantic_core import to_json
+from typing_extensions import override
 
-from flock.model.ledger import Lease, Trigger
+from flock.model.ledger import Lease
 from flock.ports import AgentInfo, Counted
 from flock.telemetry import names
 
@@ -98,23 +99,6 @@ def refresh() -> None:
     _instruments.refresh()
 
 
-class Firing(NamedTuple):
-    """What is known of an attempt at an activation when it starts.
-
-    `parent` and `links` are the `trace_context` of the artifact that triggered it and of its other inputs.
-    """
-
-    agent: str
-    correlation_id: str
-    activation_id: str
-    description: str | None = None
-    attempt: int = 1
-    choice_count: int = 1
-    trigger: Trigger = "artifact"
-    parent: str | None = None
-    links: Sequence[str | None] = ()
-
-
 class _OpenSpan:
     """A span that is current, for the task that started it, until its end; one that does nothing when off."""
 
@@ -149,15 +133,46 @@ class _OpenSpan:
 class ActivationSpan(_OpenSpan):
     """An attempt that is under way; `span` is current for the task that started it and does nothing when off."""
 
-    __slots__ = ("agent", "started")
-    agent: str
-    started: float
+    __slots__ = ("_agent", "_started", "_telemetry")
+
+    def __init__(
+        self,
+        telemetry: OpenTelemetry,
+        agent: str,
+        attributes: Mapping[str, str | int],
+        parent: Context,
+        links: Sequence[Link],
+    ) -> None:
+        super().__init__(f"{names.INVOKE_AGENT} {agent}", attributes, parent, links)
+        self._telemetry = telemetry
+        self._agent = agent
+        self._started = telemetry.elapsed()
+
+    def record_inputs(self, payloads: Iterable[object]) -> None:
+        """Put the payloads that the agent got on it; does nothing unless payloads were asked for."""
+        self._record(names.INPUT_MESSAGES, payloads, role="user")
+
+    def record_outputs(self, payloads: Iterable[object]) -> None:
+        """Put the payloads that the agent made on it; does nothing unless payloads were asked for."""
+        self._record(names.OUTPUT_MESSAGES, payloads, role="assistant", finish_reason="stop")
+
+    @override
+    def end(self, error: BaseException | None) -> None:
+        """End it, in the task that started it, with what the attempt raised if it did."""
+        self._telemetry.measure(names.AGENT_DURATION, self._started, error, names.AGENT_NAME, self._agent)
+        super().end(error)
+
+    def _record(self, key: str, payloads: Iterable[object], *, role: str, **more: str) -> None:
+        span = self.span
+        if span.is_recording() and self._telemetry.records_payloads:
+            parts = [{"type": "text", "content": to_json(each, serialize_unknown=True).decode()} for each in payloads]
+            span.set_attribute(key, json.dumps([{"role": role, "parts": [part], **more} for part in parts]))
 
 
 class OpenTelemetry:
     """The spans and metrics of one Flock; see `flock.ports.Telemetry`."""
 
-    __slots__ = ("_elapsed", "_record_payloads", "_root", "_told")
+    __slots__ = ("_record_payloads", "_root", "_told", "elapsed")
 
     def __init__(
         self,
@@ -170,7 +185,7 @@ class OpenTelemetry:
         """Speak for one Flock. `elapsed` (s) is what durations are measured with."""
         self._root: dict[str, str | int] = {names.WORKFLOW: name, names.ORCHESTRATOR_ID: orchestrator_id}
         self._record_payloads = record_payloads
-        self._elapsed = elapsed
+        self.elapsed = elapsed
         self._told: tuple[Span, str | None] = (trace.INVALID_SPAN, None)  # the span that was last asked for, as text
         # The getters load the providers that OpenTelemetry's own environment variables name, should there be any.
         trace.get_tracer_provider()
@@ -189,7 +204,7 @@ class OpenTelemetry:
             names.CONVERSATION_ID: correlation_id,
             names.WORKFLOW: name,
         }
-        started, error = self._elapsed(), None
+        started, error = self.elapsed(), None
         try:
             with _OpenSpan(f"{names.INVOKE_WORKFLOW} {name}", attributes) as span:
                 yield span
@@ -197,7 +212,7 @@ class OpenTelemetry:
             error = raised
             raise
         finally:
-            self._measure(names.WORKFLOW_DURATION, started, error, names.WORKFLOW_NAME, name)
+            self.measure(names.WORKFLOW_DURATION, started, error, names.WORKFLOW_NAME, name)
 
     def engine(self, agent: str, name: str, *, candidate: int | None = None) -> AbstractContextManager[Span]:
         """Make the body a span `evaluate {name}` below the current one: one evaluation by one engine."""
@@ -207,55 +222,34 @@ class OpenTelemetry:
         return _OpenSpan(f"{names.EVALUATE} {name}", attributes)
 
     def start_attempt(self, agent: AgentInfo, lease: Lease) -> ActivationSpan | None:
-        """Start the span of an attempt: below what published its latest input, with links to the others."""
-        activation = lease.activation
-        latest = max(activation.inputs, key=_sequence, default=None)
-        parent = activation.trace_context or (None if latest is None else latest.trace_context)
-        firing = Firing(
-            agent.name, activation.run, activation.id, agent.description or None, lease.attempt, agent.best_of,
-            activation.trigger, parent, [record.trace_context for record in activation.inputs if record is not latest],
-        )  # fmt: skip
-        return self.start_activation(firing)
-
-    def start_activation(self, firing: Firing) -> ActivationSpan | None:
         """Start the span of an attempt and make it current for this task; None when nobody listens.
 
-        It is a child of `firing.parent` alone, whatever is current where the task was made: that may be another run.
+        It is a child of what published its latest input alone, whatever is current where the task was made, which may
+        be another run; it links to what published the others.
         """
         if _tracer.get() is None and _instruments.get() is None:
             return None
-        parent = _context_of(firing.parent)
+        activation = lease.activation
+        latest = max(activation.inputs, key=_sequence, default=None)
+        trigger = activation.trace_context or (None if latest is None else latest.trace_context)
+        parent = _context_of(trigger)
         attributes: dict[str, str | int] = {
             names.OPERATION_NAME: names.INVOKE_AGENT,
-            names.AGENT_NAME: firing.agent,
-            names.CONVERSATION_ID: firing.correlation_id,
-            names.ACTIVATION_ID: firing.activation_id,
-            names.ATTEMPT: firing.attempt,
-            names.TRIGGER: firing.trigger,
+            names.AGENT_NAME: agent.name,
+            names.CONVERSATION_ID: activation.run,
+            names.ACTIVATION_ID: activation.id,
+            names.ATTEMPT: lease.attempt,
+            names.TRIGGER: activation.trigger,
         }
-        if firing.description:
-            attributes[names.AGENT_DESCRIPTION] = firing.description
-        if firing.choice_count > 1:
-            attributes[names.CHOICE_COUNT] = firing.choice_count
+        if agent.description:
+            attributes[names.AGENT_DESCRIPTION] = agent.description
+        if agent.best_of > 1:
+            attributes[names.CHOICE_COUNT] = agent.best_of
         if not parent:
             attributes |= self._root
-        links = _links(firing) if firing.links else ()
-        started = ActivationSpan(f"{names.INVOKE_AGENT} {firing.agent}", attributes, parent, links)
-        started.agent, started.started = firing.agent, self._elapsed()
-        return started
-
-    def end_attempt(self, started: ActivationSpan, error: BaseException | None = None) -> None:
-        """End the span of an attempt, in the task that started it, with what it raised if it did."""
-        self._measure(names.AGENT_DURATION, started.started, error, names.AGENT_NAME, started.agent)
-        started.end(error)
-
-    def record_inputs(self, started: ActivationSpan, payloads: Iterable[object]) -> None:
-        """Put the payloads that an agent got on its span; does nothing unless payloads were asked for."""
-        self._record(names.INPUT_MESSAGES, started.span, payloads, role="user")
-
-    def record_outputs(self, started: ActivationSpan, payloads: Iterable[object]) -> None:
-        """Put the payloads that an agent made on its span; does nothing unless payloads were asked for."""
-        self._record(names.OUTPUT_MESSAGES, started.span, payloads, role="assistant", finish_reason="stop")
+        several = len(activation.inputs) > 1
+        links = _links(trigger, [each.trace_context for each in activation.inputs]) if several else ()
+        return ActivationSpan(self, agent.name, attributes, parent, links)
 
     def count(self, counted: Counted, amount: int = 1, **labels: str | None) -> None:
         """Add to a counter, under what is given of agent, outcome, reason and hook: names, never ids."""
@@ -270,25 +264,24 @@ class OpenTelemetry:
         """
         if _tracer.look() is None or _tracer.get() is None:
             return None
-        span = trace.get_current_span()
-        if span is self._told[0]:
-            return self._told[1]
-        current = span.get_span_context()
-        text = f"00-{current.trace_id:032x}-{current.span_id:016x}-{current.trace_flags:02x}"
-        self._told = span, text if current.is_valid else None
-        return self._told[1]
+        span, (last, told) = trace.get_current_span(), self._told
+        if span is not last:
+            current = span.get_span_context()
+            text = f"00-{current.trace_id:032x}-{current.span_id:016x}-{current.trace_flags:02x}"
+            told = text if current.is_valid else None
+            self._told = span, told
+        return told
 
-    def _measure(self, duration: str, started: float, error: BaseException | None, key: str, who: str) -> None:
+    def measure(self, duration: str, started: float, error: BaseException | None, key: str, who: str) -> None:
+        """Record how long something took that began at this time, and its error."""
         if (instruments := _instruments.get()) is not None:
             failed = {} if error is None else {names.ERROR_TYPE: error_type(error)}
-            instruments.durations[duration].record(self._elapsed() - started, {key: who, **failed})
+            instruments.durations[duration].record(self.elapsed() - started, {key: who, **failed})
 
-    def _record(self, key: str, span: Span, payloads: Iterable[object], *, role: str, **more: str) -> None:
-        if not span.is_recording():
-            return
-        if self._record_payloads or getattr(trace.get_tracer_provider(), "record_payloads", False):
-            parts = [{"type": "text", "content": to_json(each, serialize_unknown=True).decode()} for each in payloads]
-            span.set_attribute(key, json.dumps([{"role": role, "parts": [part], **more} for part in parts]))
+    @property
+    def records_payloads(self) -> bool:
+        """Whether payloads are wanted on spans."""
+        return self._record_payloads or getattr(trace.get_tracer_provider(), "record_payloads", False)
 
 
 _sequence = attrgetter("sequence")
@@ -351,8 +344,8 @@ def _context_of(text: str | None) -> Context:
     return trace.set_span_in_context(trace.NonRecordingSpan(span), nothing) if span.is_valid else nothing
 
 
-def _links(firing: Firing) -> list[Link]:
-    """Link to the spans of the other inputs, each once."""
-    others = dict.fromkeys(text for text in firing.links if text != firing.parent)
+def _links(trigger: str | None, inputs: Iterable[str | None]) -> list[Link]:
+    """Link to what published the other inputs, each once."""
+    others = dict.fromkeys(text for text in inputs if text != trigger)
     spans = [trace.get_current_span(_context_of(text)).get_span_context() for text in others]
     return [trace.Link(span) for span in spans if span.is_valid]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from flock.board.keeping import Fate, StoreInfo
+from flock.board.ports import Fate, StoreInfo
 from flock.core.gates import Arrival, slots_of
 from flock.model.artifact import Record
 from flock.model.events import Waiting, WaitReason

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from flock.board.image import Image
-from flock.board.keeping import Fate, Pruned, Retention, StoreInfo
+from flock.board.ports import Fate, Pruned, Retention, StoreInfo
 from flock.model.artifact import Record
 from flock.model.collect import seconds
 from flock.model.errors import StoreError

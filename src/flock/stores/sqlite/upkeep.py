@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any, Final, cast
 
-from flock.board.keeping import Fate, FateState, Pruned, Retention, StoreInfo
+from flock.board.ports import Fate, FateState, Pruned, Retention, StoreInfo
 from flock.stores.sqlite.counting import Counting
 from flock.stores.sqlite.files import SCHEMA
 from flock.stores.sqlite.statements import SQL

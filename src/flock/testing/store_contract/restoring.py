@@ -16,7 +16,7 @@ from flock.board.image import (
     RunImage,
     TimerImage,
 )
-from flock.board.keeping import restorable
+from flock.board.ports import restorable
 from flock.declaring.conditions import When
 from flock.model.artifact import Record
 from flock.model.collect import Batch, Gather, Hold

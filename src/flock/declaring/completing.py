@@ -1,4 +1,4 @@
-"""Settling a declaration: what can never work is refused; the rest becomes an agent with the ids that stores know."""
+"""Completing a declaration: what can never work is refused; the rest becomes an agent with the ids that stores know."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flock.model.payload import type_name
 from flock.ports import Engine
 
 
-def settle(declared: Agent, engines: Iterable[object]) -> Agent:
+def complete(declared: Agent, engines: Iterable[object]) -> Agent:
     """Complete an agent; raises ConfigurationError for combinations that can never work."""
     if declared.streams and declared.best_of > 1:
         _refuse(declared, "an async generator publishes as it goes, so best_of can't choose among candidates")
@@ -28,7 +28,7 @@ def settle(declared: Agent, engines: Iterable[object]) -> Agent:
     alone = len(steps) == 1 and steps[0].before is None and steps[0].after is None
     return replace(
         declared,
-        subscriptions=tuple(_settled(declared)),
+        subscriptions=tuple(_completed(declared)),
         outputs=declared.outputs or (OutputGroup(declared=False),),
         engines=steps,
         direct_call=steps[0].evaluate if alone else None,
@@ -36,7 +36,7 @@ def settle(declared: Agent, engines: Iterable[object]) -> Agent:
     )
 
 
-def _settled(declared: Agent) -> Iterator[Subscription]:
+def _completed(declared: Agent) -> Iterator[Subscription]:
     """Refuse subscriptions that can never fire, and give the others their ids and targets."""
     labels: Counter[str] = Counter()
     for each in declared.subscriptions:

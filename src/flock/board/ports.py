@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 from flock.board.image import Image
 from flock.model.errors import StoreError
@@ -61,7 +61,6 @@ class StoreInfo(NamedTuple):
     workers: int
 
 
-@runtime_checkable
 class RestorableStore(Store, Protocol):
     """A store that can go on where another one stood."""
 
@@ -103,8 +102,8 @@ class KeepingStore(RestorableStore, Protocol):
 
 def restorable(store: Store) -> RestorableStore:
     """Give a store that takes in images; raises StoreError for one that does not."""
-    if isinstance(store, RestorableStore):
-        return store
+    if callable(getattr(store, "restore", None)):
+        return cast("RestorableStore", store)
     raise StoreError(f"{type(store).__name__} can't take in the copy of a board: it has no restore(image)")
 
 
