@@ -34,7 +34,10 @@ def test_observers_that_come_and_go_in_several_threads_are_all_told_and_no_other
     def observer(name: str) -> Callable[[Event], None]:
         return lambda _: told.append(name)
 
+    together = threading.Barrier(3)
+
     def visit(thread: int) -> None:
+        together.wait()
         for number in range(500):
             guest = observer("a guest")
             signals.observe(guest)
