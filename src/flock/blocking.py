@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 from opentelemetry.trace import Span
 from pydantic import BaseModel
 
+from flock.board.homed import HomeKeeper
 from flock.board.keeper import BoardKeeper
 from flock.model.artifact import Artifact
 from flock.model.events import Event
@@ -98,21 +99,21 @@ class SyncStore:
         self.portal = portal
         self.target = keeper
 
-    list = blocking(BoardKeeper.list)
-    get = blocking(BoardKeeper.get)
-    get_by_type = blocking(BoardKeeper.get_by_type)
-    query = blocking(BoardKeeper.query)
-    lineage = blocking(BoardKeeper.lineage)
-    why = blocking(BoardKeeper.why)
-    why_not = blocking(BoardKeeper.why_not)
-    consumptions = blocking(BoardKeeper.consumptions)
-    runs = blocking(BoardKeeper.runs)
-    waiting = blocking(BoardKeeper.waiting)
-    failures = blocking(BoardKeeper.failures)
-    fork = blocking(BoardKeeper.fork)
-    prune = blocking(BoardKeeper.prune)
-    vacuum = blocking(BoardKeeper.vacuum)
-    info = blocking(BoardKeeper.info)
+    list = blocking(HomeKeeper.list)
+    get = blocking(HomeKeeper.get)
+    get_by_type = blocking(HomeKeeper.get_by_type)
+    query = blocking(HomeKeeper.query)
+    lineage = blocking(HomeKeeper.lineage)
+    why = blocking(HomeKeeper.why)
+    why_not = blocking(HomeKeeper.why_not)
+    consumptions = blocking(HomeKeeper.consumptions)
+    runs = blocking(HomeKeeper.runs)
+    waiting = blocking(HomeKeeper.waiting)
+    failures = blocking(HomeKeeper.failures)
+    fork = blocking(HomeKeeper.fork)
+    prune = blocking(HomeKeeper.prune)
+    vacuum = blocking(HomeKeeper.vacuum)
+    info = blocking(HomeKeeper.info)
 
     def replay(self, until: Artifact | int | None = None) -> SyncStore:
         """Give the board as it was at a sequence, as `BoardKeeper.replay` does."""

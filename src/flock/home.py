@@ -80,6 +80,11 @@ class Home:
         if self.spine.unclaimed and not closed:
             await self.scheduler.claim()
 
+    async def begin(self) -> None:
+        """Start on the running loop if need be; a board that is closed stays so, and reads say what they find."""
+        if self.loop is not asyncio.get_running_loop() and not self.spine.closed:
+            await self.enter()
+
     def forget(self) -> None:
         """Begin anew in the child of a fork: what runs, and what is in a file, is the parent's."""
         self.loop = self._adopting = None

@@ -167,7 +167,7 @@ class Orchestrator:
         """
         if self._home.loop is not asyncio.get_running_loop() or self._registrar.waits or self._spine.closed:
             await self._home.enter(publishing=True)
-        record = self._spine.record(obj, id, correlation_id, partition_key, _tags(tags) if tags else _NONE, visibility)
+        record = self._spine.record(obj, id, correlation_id, partition_key, _tags(tags), visibility)
         (stored,) = await self._spine.publish([record])
         return Artifact.of(stored)
 
@@ -318,7 +318,7 @@ class Orchestrator:
         """The board as its operator has it: reads of everything, its past, and its upkeep."""
         program = Program(self._joined, lambda: self.agents, _opened)
         keeper = HomeKeeper(self._spine.store, self._spine.clock, self._spine.roster.types, program)
-        return keeper.bind(self.portal)
+        return keeper.bind(self.portal, self._home.begin)
 
     def use_store(self, store: str | Store) -> None:
         """Keep the board in another store than was declared; raises FlockError once the Flock has started."""
@@ -375,9 +375,6 @@ def _opened(store: str | Store) -> Store:
 
 def _limit(name: str, value: int | None) -> int | None:
     return None if value is None else positive(name, value)
-
-
-_NONE: frozenset[str] = frozenset()
 
 
 def _tags(tags: Iterable[str]) -> frozenset[str]:

@@ -246,3 +246,34 @@ def test_a_directory_without_a_record_has_no_results(tmp_path: Path) -> None:
     assert load_checkpointed_run_results(tmp_path) == {}
     with pytest.raises(ValidationError, match="there is no record of a study in"):
         small(tmp_path).results()
+
+
+FULL_DISK = """
+import resource, sys
+from flock.model.errors import StoreError
+from flock.studies import Study
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))  # the system refuses to write beyond
+def agent(seed): return {"answer": "x" * 2_000}
+study = Study.build("small", agents={"agent": agent}, problems=["one"], output_dir=sys.argv[1], replicates=500)
+try:
+    study.run(progress=False)
+except StoreError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system limits no file's size")
+def test_s2_a_disk_that_is_full_says_so_and_nothing_that_was_kept_is_lost(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", FULL_DISK, str(tmp_path)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - ours
+    assert "can't be written" in printed
+    assert "What was kept until now is safe" in printed
+    with reading(tmp_path) as record:
+        kept = [state for state in record.states().values() if state.status is RunStatus.SUCCESS]
+    assert 0 < len(kept) < 500
+
+
+def test_s2_a_folder_that_can_not_be_written_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "record.lock").mkdir()  # what even the administrator can't write
+    with pytest.raises(StoreError, match="can't be written to"):
+        small(tmp_path).run(progress=False)

@@ -203,7 +203,7 @@ async def test_an_invoke_that_times_out_cancels_its_activation() -> None:
                 raise
             return Parcel()
 
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match=r"^packer took longer than 10 s"):
             await flock.invoke("packer", Order(number=4), timeout=10)
         report = await flock.run_until_idle()
         assert cancelled == [4]
@@ -274,7 +274,7 @@ async def test_arun_gives_up_after_its_timeout() -> None:
     async with Flock(clock=clock) as flock:
         shop(flock)
         flock.agent("slow").consumes(Truck).calls(lambda _: clock.sleep(100))
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match=r"^packer and what followed took longer than 10 s"):
             await flock.arun("packer", Order(), timeout=10)
         assert (await flock.run_until_idle()).idle
 
@@ -358,7 +358,7 @@ async def test_the_timeout_of_ask_cancels_its_run() -> None:
     clock = FakeClock()
     async with Flock(clock=clock) as flock:
         flock.agent("slow").consumes(Order).calls(lambda _: clock.sleep(3_600))
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match=r"^an answer of type Parcel took longer than 10 s"):
             await flock.ask(Order(), returns=Parcel, timeout=10)
         (order,) = await flock.store.query(Order)
         assert (await flock.status(order.correlation_id)).state == "cancelled"

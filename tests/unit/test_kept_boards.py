@@ -170,3 +170,29 @@ def test_an_option_of_a_url_is_given_once(tmp_path: Path) -> None:
         open_store(f"sqlite:///{tmp_path}/board.db?lease=3&lease=4")
     with pytest.raises(ConfigurationError, match="lease takes seconds, as in lease=15, not 'abc'"):
         open_store(f"sqlite:///{tmp_path}/board.db?lease=abc")
+
+
+async def test_whoever_reads_first_opens_the_board(tmp_path: Path) -> None:
+    async with opened(tmp_path) as flock:
+        await flock.publish(Order(number=1))
+    reader = opened(tmp_path)
+    assert [artifact.payload for artifact in await reader.store.list()] == [Order(number=1)]
+    await reader.shutdown()
+
+
+def test_whoever_reads_first_without_await_opens_the_board(tmp_path: Path) -> None:
+    with opened(tmp_path).sync as flock:
+        flock.publish(Order(number=1))
+    reader = opened(tmp_path).sync
+    assert [artifact.payload for artifact in reader.store.list()] == [Order(number=1)]
+    past = reader.store.replay(0)
+    assert list(past.list()) == []
+    reader.close()
+
+
+async def test_the_past_of_a_board_is_read_on_any_loop(tmp_path: Path) -> None:
+    async with opened(tmp_path) as flock:
+        await flock.publish(Order(number=1))
+        past = await flock.store.replay(1)
+        there = await asyncio.to_thread(asyncio.run, past.list())
+    assert [artifact.payload for artifact in there] == [Order(number=1)]

@@ -98,7 +98,11 @@ class BoardKeeper(BoardReader):
         """
         copy = await self._copied("memory://", "until", until)
         copy.declare([each.target for agent in self._program.agents().values() for each in agent.subscriptions])
-        return BoardKeeper(copy, self._clock, self._types, self._program)
+        return self._reading(copy)
+
+    def _reading(self, store: Store) -> BoardKeeper:
+        """Give another board to read as this one is."""
+        return BoardKeeper(store, self._clock, self._types, self._program)
 
     async def fork(self, store: str | Store, at: Artifact | int | None = None) -> Store:
         """Copy the board as it was at a sequence (None: now) to another store, which is empty; gives that, closed.

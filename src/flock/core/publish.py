@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -32,7 +32,6 @@ from flock.ports import Clock, Store, Telemetry
 
 logger = logging.getLogger("flock")
 _AGAIN = (0.05, 0.2, 1.0)  # seconds between the tries of a settlement that a store refused
-_NO_TAGS: Final[frozenset[str]] = frozenset()
 
 
 class Spine:
@@ -74,7 +73,7 @@ class Spine:
         id: str | None = None,
         correlation_id: str | None = None,
         partition_key: str | None = None,
-        tags: frozenset[str] = _NO_TAGS,
+        tags: frozenset[str] = frozenset(),
         visibility: Visibility | None = None,
     ) -> Record:
         """Validate and wrap one object in the caller's run; raises PublishError and stores nothing."""

@@ -36,11 +36,10 @@ class Channel:
 
     def wake(self) -> None:
         """Tell all who wait."""
-        if self.waiters:
-            waiters, self.waiters = self.waiters, []
-            for future in waiters:
-                if not future.done() and not future.get_loop().is_closed():
-                    future.set_result(None)
+        waiters, self.waiters = self.waiters, []
+        for future in waiters:
+            if not future.done() and not future.get_loop().is_closed():
+                future.set_result(None)
 
 
 class Signals:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -77,7 +77,7 @@ class Caller:
         if isinstance(here(self._spine), Acting):
             raise WaitError("an agent can't wait for its own run: use invoke, or open a traced_run() around arun")
         with self._some_run(f"run {agent}"):
-            async with deadline(self._spine.clock, timeout):
+            async with self._in_time(timeout, f"{agent} and what followed"):
                 outputs = await self._direct(agent, inputs, None)
                 await self._waiter.idle(timeout=None, run=None, drain=False)
                 return outputs
@@ -87,12 +87,24 @@ class Caller:
         run = self._spine.clock.new_id()
         try:
             with self.traced(f"ask {returns.__name__}", run):
-                async with self._waiter.lent(), deadline(self._spine.clock, timeout):
+                async with self._waiter.lent(), self._in_time(timeout, f"an answer of type {returns.__name__}"):
                     (asked,) = await self._spine.publish([self._spine.record(obj, correlation_id=run)])
                     return await self._waiter.answer(run, returns, asked)
         except (TimeoutError, asyncio.CancelledError):
             await self._scheduler.cancel_run(run)
             raise
+
+    @asynccontextmanager
+    async def _in_time(self, timeout: float | None, what: str) -> AsyncGenerator[None, None]:
+        """End the body when its time is over, and say what took too long."""
+        scope: asyncio.Timeout | None = None
+        try:
+            async with deadline(self._spine.clock, timeout) as scope:
+                yield
+        except TimeoutError as error:
+            if scope is None or not scope.expired():
+                raise
+            raise TimeoutError(f"{what} took longer than {timeout:g} s") from error
 
     def _some_run(self, name: str) -> AbstractContextManager[Span | None]:
         """Stay in the ambient run, or open one."""
@@ -108,7 +120,7 @@ class Caller:
             stored = await spine.store.get([each.id]) if isinstance(each, Artifact) and each.sequence else ()
             records.append(stored[0] if stored else spine.record(each))
         fresh = [record for record in records if not record.sequence]
-        async with self._waiter.lent(), deadline(spine.clock, timeout):
+        async with self._waiter.lent(), self._in_time(timeout, agent):
             made = await self._scheduler.direct(who, fresh, _in_declared_order(who, records), self.run)
         return [Artifact.of(record) for record in made]
 

@@ -235,12 +235,15 @@ def _number(metrics: Mapping[str, Any], name: str) -> float | None:
 
 @contextmanager
 def writing(directory: Path, study_id: str | None, *, anew: bool = False) -> Generator[Record]:
-    """Open a study's record to write; raises StudyLockedError while another does, and ValidationError for another's."""
+    """Open a study's record to write; raises StudyLockedError while another does, and ValidationError for another's.
+
+    Raises StoreError when the disk takes no more; what was kept until then is safe.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValidationError(f"output_dir {directory} can't be made: {error.strerror}") from error
-    with _only_one(directory), closing(_connect(directory / FILE)) as db:
+    with _only_one(directory), _written(directory), closing(_connect(directory / FILE)) as db:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA wal_autocheckpoint = {_PAGES}")
@@ -251,6 +254,18 @@ def writing(directory: Path, study_id: str | None, *, anew: bool = False) -> Gen
             record.put("study_id", study_id)
         record.put("version", _VERSION)
         yield record
+
+
+@contextmanager
+def _written(directory: Path) -> Generator[None]:
+    """Say what it means when SQLite can't write."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"the record in {directory} can't be written: {error}. What was kept until now is safe: see to the disk, "
+            "then run the study again, which goes on from there"
+        ) from error
 
 
 @contextmanager
@@ -299,7 +314,11 @@ def is_written(directory: Path) -> bool:
 @contextmanager
 def _only_one(directory: Path) -> Generator[None]:
     """Hold a lock of the system, which goes with the process however that ends."""
-    with (directory / _LOCK).open("ab") as file:
+    try:
+        file = (directory / _LOCK).open("ab")
+    except OSError as error:
+        raise StoreError(f"{directory} can't be written to: {error.strerror}") from error
+    with file:
         patience = threading.Event()
         for _ in range(round(_GRACE / _PAUSE)):
             if take_lock(file):
