@@ -41,7 +41,7 @@ def _opening(
 ) -> Callable[Concatenate[HomeKeeper, P], Coroutine[Any, Any, T]]:
     @functools.wraps(method)
     async def call(self: HomeKeeper, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        await self._begin()  # noqa: SLF001 - its own
+        await self._begin()
         return await method(self, *args, **kwargs)
 
     return call
