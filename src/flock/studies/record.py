@@ -107,7 +107,7 @@ class Reader:
         self._db = db
 
     def states(self) -> dict[str, State]:
-        """Give where each run stands, by its id."""
+        """Give where each run stands, by its id: its attempts come in their order, and the last one counts."""
         return {
             run_id: State(attempt, generation, fingerprint, _STATUS[status], reason, cost)
             for run_id, attempt, generation, fingerprint, status, reason, cost in self._db.execute(_SQL["states"])
@@ -161,12 +161,11 @@ class Record(Reader):
     def __init__(self, db: sqlite3.Connection, *, anew: bool) -> None:
         """Write by this connection; `anew` begins a generation, in which nothing has run yet."""
         super().__init__(db)
-        before = self.states()
-        self._attempts = {run_id: state.attempt for run_id, state in before.items()}
+        self._attempts: dict[str, int] = dict(db.execute(_SQL["last"]))
         self._begun: dict[str, int] = {}  # the rows of what runs
         self._current = self.generation + (1 if anew or not self._attempts else 0)
         self._db.execute(_SQL["put"], ("generation", str(self._current)))
-        if any(state.status is RunStatus.RUNNING for state in before.values()):
+        if db.execute(_SQL["running"]).fetchone()[0]:
             self._db.execute(_SQL["interrupt"], (_INTERRUPTED,))
 
     def put(self, name: str, value: str) -> None:

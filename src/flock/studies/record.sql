@@ -53,7 +53,13 @@ INSERT INTO attempts (
 UPDATE attempts SET status = 'failed', status_reason = 'interrupted', error_info = ? WHERE status = 'running'
 
 -- name: states
-SELECT run_id, attempts, generation, fingerprint, status, status_reason, cost_usd FROM runs
+SELECT run_id, attempt, generation, fingerprint, status, status_reason, cost_usd FROM attempts ORDER BY rowid
+
+-- name: last
+SELECT run_id, max(attempt) FROM attempts GROUP BY run_id
+
+-- name: running
+SELECT EXISTS (SELECT 1 FROM attempts WHERE status = 'running')
 
 -- name: earlier
 SELECT run_id, attempt, generation, fingerprint, status, status_reason, cost_usd FROM attempts AS one

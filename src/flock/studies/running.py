@@ -23,6 +23,7 @@ from flock.studies.runs import RunResult, RunStatus
 from flock.studies.stable import ValidationError, digest
 
 OnChange = Literal["raise", "rerun", "reuse"]
+SortedOut = tuple[dict[str, State], dict[str, State]]  # runs of the same fingerprint, and of another
 _EXPORTED: Final = "exported"  # in the record: what the files were made of last
 _FILES: Final = (
     "study.yaml", "manifest.json", "conditions.csv", "runs.csv", "events.csv", "evaluations.csv", "hypotheses.json",
@@ -93,6 +94,7 @@ class Running:
         self._conductor: Conductor | None = None
         self._loop = loop
         self._stopped = False
+        self._before: SortedOut | None = None  # what the record had of this plan
         self.ran = 0  # how many runs there were to do
 
     def stop(self) -> None:
@@ -119,7 +121,7 @@ class Running:
     def _done(self, record: Record) -> dict[str, State]:
         """Give the runs that need not run again; raises StudyChangedError when that is not to be decided here."""
         ended = {RunStatus.SUCCESS} if self._options.retry_failed else {RunStatus.SUCCESS, RunStatus.FAILED}
-        same, other = sorted_out(self._fingerprints, record)
+        same, other = self._before = sorted_out(self._fingerprints, record)
         done = {run_id: state for run_id, state in same.items() if state.status in ended and not state.interrupted}
         changed = {run_id: state for run_id, state in other.items() if state.status is RunStatus.SUCCESS}
         match self._options.on_change:
@@ -171,7 +173,7 @@ class Running:
 
     def _load(self, reader: Reader) -> None:
         """Read the results that are of this plan and not known yet."""
-        same, other = sorted_out(self._fingerprints, reader)
+        same, other = sorted_out(self._fingerprints, reader) if self.ran or self._before is None else self._before
         chosen = other | same if self._options.on_change == "reuse" else same
         missing = {run_id: state for run_id, state in chosen.items() if run_id not in self.found}
         if missing:
@@ -230,7 +232,7 @@ def stored(plan: Plan, on_change: OnChange = "raise") -> Results:
         return in_order(plan, reader.results_of(current))
 
 
-def sorted_out(fingerprints: Mapping[str, str], reader: Reader) -> tuple[dict[str, State], dict[str, State]]:
+def sorted_out(fingerprints: Mapping[str, str], reader: Reader) -> SortedOut:
     """Give the planned runs that have begun since all began anew: those of the same fingerprint, and those of another.
 
     A success of the same fingerprint counts, whatever was tried after it.
