@@ -181,6 +181,20 @@ def test_an_activation_is_a_child_of_what_published_its_trigger_and_links_to_its
     assert len({trace_id(span) for span in memory.spans}) == 1
 
 
+def test_a_direct_call_is_a_child_of_its_caller_and_links_to_what_published_its_inputs(
+    flock: Telemetry, memory: Tracing
+) -> None:
+    first = fire(flock, attempt_at("first", "run-1", "a1"))
+    with flock.workflow("desk", "run-2"):
+        info, lease = attempt_at("join", "run-2", "a2", trigger="direct", parent=first)
+        lease.activation.trace_context = flock.traceparent()
+        fire(flock, (info, lease))
+
+    join = named(memory, "invoke_agent join")
+    assert parent_id(join) == span_id(named(memory, "invoke_workflow desk"))
+    assert [link.context.span_id for link in join.links] == [span_id(named(memory, "invoke_agent first"))]
+
+
 def test_an_activation_span_says_what_fired_and_why(flock: Telemetry, memory: Tracing) -> None:
     with flock.workflow("checkout", "run-1"):
         root = flock.traceparent()

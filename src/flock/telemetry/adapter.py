@@ -224,8 +224,8 @@ class OpenTelemetry:
     def start_attempt(self, agent: AgentInfo, lease: Lease) -> ActivationSpan | None:
         """Start the span of an attempt and make it current for this task; None when nobody listens.
 
-        It is a child of what published its latest input alone, whatever is current where the task was made, which may
-        be another run; it links to what published the others.
+        It is a child of what published its latest input alone, or of who called it directly, whatever is current where
+        the task was made, which may be another run; it links to what published the other inputs.
         """
         if _tracer.get() is None and _instruments.get() is None:
             return None
@@ -247,8 +247,8 @@ class OpenTelemetry:
             attributes[names.CHOICE_COUNT] = agent.best_of
         if not parent:
             attributes |= self._root
-        several = len(activation.inputs) > 1
-        links = _links(trigger, [each.trace_context for each in activation.inputs]) if several else ()
+        others = len(activation.inputs) > 1 or activation.trace_context is not None
+        links = _links(trigger, [each.trace_context for each in activation.inputs]) if others else ()
         return ActivationSpan(self, agent.name, attributes, parent, links)
 
     def count(self, counted: Counted, amount: int = 1, **labels: str | None) -> None:
