@@ -318,7 +318,7 @@ class Orchestrator:
         """The board as its operator has it: reads of everything, its past, and its upkeep."""
         program = Program(self._joined, lambda: self.agents, _opened)
         keeper = HomeKeeper(self._spine.store, self._spine.clock, self._spine.roster.types, program)
-        return keeper.bind(self.portal, self._home.begin)
+        return keeper.bind(self.portal, self._home)
 
     def use_store(self, store: str | Store) -> None:
         """Keep the board in another store than was declared; raises FlockError once the Flock has started."""
