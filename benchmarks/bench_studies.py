@@ -68,12 +68,24 @@ def resume(folder: Path, count: int) -> float:
     return run(folder, count, 1)
 
 
+def frame(folder: Path, count: int) -> float:
+    """Take the time of a DataFrame of what ran."""
+    results = study(folder, count).run(progress=False)
+    begun = time.perf_counter()
+    rows = len(results.df())
+    took = time.perf_counter() - begun
+    if rows != count:
+        raise RuntimeError(f"{rows} rows of {count}")
+    return took
+
+
 WAYS: dict[str, Callable[[Path, int], float]] = {
     "bare": bare,
     "serial": lambda folder, count: run(folder, count, 1),
     "parallel": lambda folder, count: run(folder, count, WORKERS),
     "resume": resume,
     "resume-large": lambda folder, count: resume(folder, count * LARGE),
+    "frame-large": lambda folder, count: frame(folder, count * LARGE),
     "waiting": lambda folder, count: run(folder, max(1, count * WAITING // RUNS), 1, waiting_agent),
     "waiting-parallel": lambda folder, count: run(folder, max(1, count * WAITING // RUNS), WORKERS, waiting_agent),
 }

@@ -132,6 +132,7 @@ CASES = (
             ("parallel", "bare"),
             ("resume", "bare"),
             ("resume-large", "bare"),
+            ("frame-large", "bare"),
             ("waiting-parallel", "waiting"),
         )
     ),
@@ -234,14 +235,18 @@ FIGURES = (
     *(
         Figure(
             name="STUDIES",
-            what=f"a resume with {size} done",
+            what=what,
             cases=(f"STUDIES {way}",),
             kind="absolute",
             quantity="ms",
             unit="ms",
             target=target,
         )
-        for way, size, target in (("resume", "1,000", 50.0), ("resume-large", "10,000", 500.0))
+        for way, what, target in (
+            ("resume", "a resume with 1,000 done", 50.0),
+            ("resume-large", "a resume with 10,000 done", 500.0),
+            ("frame-large", "a DataFrame of 10,000 runs", 1_000.0),
+        )
     ),
     Figure(
         name="STUDIES",
