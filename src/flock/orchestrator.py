@@ -29,7 +29,7 @@ from flock.engines import function
 from flock.engines.choose import EngineChooser
 from flock.engines.threads import Threads
 from flock.home import Home
-from flock.model.artifact import Artifact
+from flock.model.artifact import UNTAGGED, Artifact
 from flock.model.collect import positive
 from flock.model.errors import ConfigurationError, FlockError, PublishError
 from flock.model.evaluation import Failure
@@ -378,4 +378,4 @@ def _limit(name: str, value: int | None) -> int | None:
 
 
 def _tags(tags: Iterable[str]) -> frozenset[str]:
-    return frozenset({tags} if isinstance(tags, str) else tags)
+    return frozenset({tags} if isinstance(tags, str) else tags) or UNTAGGED

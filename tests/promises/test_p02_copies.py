@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, PrivateAttr, field_validator
 from typing_extensions import override
 
-from flock import Artifact, Context, Engine, EvalInputs, EvalResult, Flock, OutputGroup, PublishError
+from flock import Artifact, Context, Engine, EvalInputs, EvalResult, Flock, OutputGroup, PublishError, flock_type
 from flock.model.payload import copier
 from flock.ports import AgentInfo
 
@@ -436,6 +436,33 @@ async def test_p02_predicates_keys_and_scores_see_the_snapshot_itself(flock: Flo
 
 def test_p02_the_copier_of_a_type_is_made_once() -> None:
     assert copier(Basket) is copier(Basket)
+
+
+async def test_p02_the_copiers_of_an_agents_types_are_made_before_its_first_artifact(flock: Flock) -> None:
+    @flock_type("copies.Asked")
+    class Asked(BaseModel):
+        text: str
+
+    @flock_type("copies.Told")
+    class Told(BaseModel):
+        text: str
+
+    async def tell(asked: Asked) -> Told:
+        return Told(text=asked.text)
+
+    flock.agent("teller").consumes(Asked).publishes(Told).calls(tell)
+    await flock.ready()
+    made = copier.cache_info().misses
+    await flock.publish(Asked(text="?"))
+    await flock.run_until_idle()
+    assert await flock.store.get_by_type(Told)
+    assert copier.cache_info().misses == made
+
+
+async def test_p02_artifacts_without_tags_share_one_empty_set(flock: Flock) -> None:
+    plain, listed = await flock.publish(basket()), await flock.publish(basket(), tags=[])
+    assert plain.tags is listed.tags is Artifact(basket(), tags=set()).tags
+    assert (await flock.publish(basket(), tags="")).tags == {""}
 
 
 async def test_p02_a_payload_that_cannot_be_copied_is_a_publish_error_and_stores_nothing(flock: Flock) -> None:

@@ -12,7 +12,9 @@ from flock.core.schedule import Scheduler
 from flock.declaring.builder import AgentBuilder
 from flock.model.artifact import Record
 from flock.model.errors import ConfigurationError
+from flock.model.evaluation import group_types
 from flock.model.ledger import Commit, Offer, Query
+from flock.model.payload import copier
 
 Choice = Callable[[AgentBuilder], Iterable[object]]
 
@@ -69,6 +71,7 @@ class Registrar:
     async def _start(self, fresh: Sequence[tuple[Agent, int | None]]) -> None:
         for agent, _ in fresh:
             self._spine.store.declare([agent.timer, agent.direct, *[each.target for each in agent.subscriptions]])
+            self._prepare(agent)
         if any(agent.schedule is not None for agent, _ in fresh):
             timers = await self._spine.store.timers()
             for agent, _ in fresh:
@@ -78,6 +81,14 @@ class Registrar:
                 await self._replay(agent, until)
         if fresh:
             await self._scheduler.claim()
+
+    def _prepare(self, agent: Agent) -> None:
+        """Do what the first artifact of a type would have to wait for."""
+        consumed = [kind for each in agent.subscriptions if each.mode != "direct" for kind in each.types]
+        for kind in consumed:
+            self._spine.roster.route(kind)
+        for kind in {*consumed, *group_types(agent.outputs)}:
+            copier(kind)
 
     async def _replay(self, agent: Agent, until: int | None) -> None:
         """Offer an agent that came late what was on the board before; a predicate that raises is told as ever (P7)."""

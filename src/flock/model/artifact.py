@@ -19,6 +19,7 @@ from flock.model.visibility import PUBLIC, Identity, PublicVisibility, Visibilit
 M = TypeVar("M", bound=BaseModel)
 Model = type[BaseModel]  # the name `type` is taken inside Artifact
 EXTERNAL = "external"
+UNTAGGED: Final[frozenset[str]] = frozenset()  # shared: each call makes one, which the garbage collector visits
 
 
 class _Unset(PublicVisibility):
@@ -45,7 +46,7 @@ class Record:
     created: float
     produced_by: str = EXTERNAL
     partition_key: str | None = None
-    tags: frozenset[str] = frozenset()
+    tags: frozenset[str] = UNTAGGED
     visibility: Visibility = PUBLIC
     parents: tuple[str, ...] = ()
     activation_id: str | None = None
@@ -101,7 +102,7 @@ class Artifact:
         self._payload: BaseModel | None = None
         self._record = Record(
             id=id or "", type=type_name(type(payload)), snapshot=snapshot(payload), run=correlation_id or "",
-            created=0.0, produced_by=produced_by, partition_key=partition_key, tags=frozenset(tags),
+            created=0.0, produced_by=produced_by, partition_key=partition_key, tags=frozenset(tags) or UNTAGGED,
             visibility=UNSET if visibility is None else visibility,
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from pydantic_core import from_json, to_json
 
-from flock.model.artifact import Record
+from flock.model.artifact import UNTAGGED, Record
 from flock.model.ledger import Activation, State
 from flock.model.visibility import PUBLIC
 from flock.ports import Types
@@ -117,7 +117,7 @@ class Records:
             created=created,
             produced_by=produced_by,
             partition_key=partition_key,
-            tags=_NO_TAGS if tags is None else frozenset(from_json(tags)),
+            tags=UNTAGGED if tags is None else frozenset(from_json(tags)),
             visibility=visibility_from(visibility),
             parents=() if parents is None else tuple(from_json(parents)),
             activation_id=activation,
@@ -126,9 +126,6 @@ class Records:
             slot=slot,
             sequence=sequence,
         )
-
-
-_NO_TAGS: frozenset[str] = frozenset()
 
 
 def find_row(db: sqlite3.Connection, id: str) -> Row | None:
