@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from pydantic import BaseModel
+
 from flock.core import match
 from flock.core.agent import Agent
 from flock.core.lifecycle import LifecycleManager
@@ -87,7 +89,7 @@ class Registrar:
         consumed = [kind for each in agent.subscriptions if each.mode != "direct" for kind in each.types]
         for kind in consumed:
             self._spine.roster.route(kind)
-        for kind in {*consumed, *group_types(agent.outputs)}:
+        for kind in {*consumed, *group_types(agent.outputs)} - {BaseModel}:  # of which there are no instances
             copier(kind)
 
     async def _replay(self, agent: Agent, until: int | None) -> None:
