@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from flock.blocking import SyncFlock
+from flock.declaring.enlist import AgentName
 from flock.model.artifact import Artifact
-from flock.orchestrator import AgentName, Orchestrator
+from flock.orchestrator import Orchestrator
 
 
 class Flock(Orchestrator):

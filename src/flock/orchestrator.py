@@ -23,7 +23,8 @@ from flock.core.execute import Limits
 from flock.core.publish import Spine
 from flock.core.roster import Roster
 from flock.core.signals import Signals
-from flock.declaring.builder import AgentBuilder, declared_in
+from flock.declaring.builder import AgentBuilder, declared_in, name_of
+from flock.declaring.enlist import AgentName
 from flock.direct.events import EventStream
 from flock.engines import function
 from flock.engines.choose import EngineChooser
@@ -43,7 +44,6 @@ from flock.topology import Finding, Graph, check, graph
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-AgentName = str | Agent | AgentBuilder | Callable[..., Any]
 _DEFAULT_RUN = "default"
 
 
@@ -87,7 +87,6 @@ class Orchestrator:
         self._registrar = self._home.registrar
         self._waiter, self.caller = self._home.waiter, self._home.caller
         self.scheduler, self.lifecycle = self._home.scheduler, self._home.lifecycle
-        self._functions: dict[Callable[..., Any], str] = {}
 
     # ---- agents
 
@@ -99,9 +98,9 @@ class Orchestrator:
         """Start declaring an agent by name, or make a function one: `@flock.agent`. It reserves its name at once."""
         if isinstance(name, str):
             return self._registrar.reserve(AgentBuilder(name))
-        builder = AgentBuilder(function.name_of(name)).calls(name)
+        builder = AgentBuilder(name_of(name)).calls(name)
         function.declare(builder, name)
-        self._functions[name] = self._registrar.reserve(builder).declared.name
+        self._registrar.reserve(builder, name)
         return name
 
     def include(self, *sources: types.ModuleType | Callable[..., Any] | AgentBuilder) -> None:
@@ -130,7 +129,6 @@ class Orchestrator:
         self._registrar.forget(name)
         self.lifecycle.unwatch(name)
         self._home.executor.forget(name)
-        self._functions = {fn: known for fn, known in self._functions.items() if known != name}
 
     @at_home
     async def ready(self) -> None:
@@ -204,13 +202,13 @@ class Orchestrator:
         not past visibility, retry and timeout. A TimeoutError or cancellation cancels the activation.
         """
         await self._home.enter()
-        return await self.caller.invoke(self._named(agent), inputs, timeout)
+        return await self.caller.invoke(self._registrar.named(agent), inputs, timeout)
 
     @at_home
     async def arun(self, agent: AgentName, *inputs: Any, timeout: float | None = None) -> list[Artifact]:  # noqa: ANN401
         """Invoke, then wait until that run is idle; gives the agent's outputs."""
         await self._home.enter()
-        return await self.caller.until_idle(self._named(agent), inputs, timeout)
+        return await self.caller.until_idle(self._registrar.named(agent), inputs, timeout)
 
     @at_home
     async def ask(self, obj: Any, returns: type[T], timeout: float | None = None) -> T:  # noqa: ANN401
@@ -351,17 +349,8 @@ class Orchestrator:
         return await (self.shutdown(grace=0.0) if at_once else self.shutdown())
 
     def _joined(self, agent: AgentName) -> Joined:
-        found = self.get_agent(self._named(agent))
+        found = self.get_agent(self._registrar.named(agent))
         return found, self._registrar.joined[found.name]
-
-    def _named(self, agent: AgentName) -> str:
-        if isinstance(agent, str):
-            return agent
-        if isinstance(agent, Agent):
-            return agent.name
-        if isinstance(agent, AgentBuilder):
-            return agent.declared.name
-        return self._functions.get(agent) or function.name_of(agent)
 
     @override
     def __repr__(self) -> str:

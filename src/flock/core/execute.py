@@ -116,8 +116,7 @@ class Executor:
             self._signals.hook_failed("telemetry", error, agent=agent.name)
 
     def _desk(self, name: str) -> Desk | None:
-        spine = self._spine
-        agent = spine.roster.agents.get(name)
+        agent = self._spine.roster.agents.get(name)
         if agent is None:
             return None
         slots, reader = Slots(agent.max_concurrency), self._reads(agent.identity)

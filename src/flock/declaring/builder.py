@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from pydantic import BaseModel
 from typing_extensions import override
@@ -254,6 +255,12 @@ def declared_in(sources: Iterable[object]) -> Iterator[AgentBuilder | Callable[.
             name = getattr(source, "__name__", source)
             raise ConfigurationError(f"{name!r} declares no agents: mark functions with @agent")
         yield from declared
+
+
+def name_of(fn: Any) -> str:  # noqa: ANN401 - any callable
+    """Give a function's name, through partials and callable objects."""
+    inner = cast("object", fn.func) if isinstance(fn, functools.partial) else fn
+    return str(getattr(inner, "__name__", type(inner).__name__))
 
 
 def _caller_names() -> dict[str, Any]:

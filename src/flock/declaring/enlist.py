@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -11,7 +12,7 @@ from flock.core.agent import Agent
 from flock.core.lifecycle import LifecycleManager
 from flock.core.publish import Spine
 from flock.core.schedule import Scheduler
-from flock.declaring.builder import AgentBuilder
+from flock.declaring.builder import AgentBuilder, name_of
 from flock.model.artifact import Record
 from flock.model.errors import ConfigurationError
 from flock.model.evaluation import group_types
@@ -19,6 +20,7 @@ from flock.model.ledger import Commit, Offer, Query
 from flock.model.payload import copier
 
 Choice = Callable[[AgentBuilder], Iterable[object]]
+AgentName = str | Agent | AgentBuilder | Callable[..., Any]
 
 
 class Registrar:
@@ -33,14 +35,29 @@ class Registrar:
         self.pending: dict[str, AgentBuilder] = {}
         self.fresh: list[tuple[Agent, int | None]] = []  # not started, with the last sequence before they were there
         self.joined: dict[str, int] = {}  # the same of all agents, by name
+        self._functions: dict[Callable[..., Any], str] = {}
 
-    def reserve(self, builder: AgentBuilder) -> AgentBuilder:
-        """Keep a name for a declaration; raises ConfigurationError when it is taken."""
+    def reserve(self, builder: AgentBuilder, fn: Callable[..., Any] | None = None) -> AgentBuilder:
+        """Keep a name for a declaration, that of a function maybe; raises ConfigurationError when it is taken."""
         name = builder.declared.name
         if self.pending.get(name, builder) is not builder or name in self._spine.roster.agents:
             raise ConfigurationError(f"there is an agent named {name!r} already")
         self.pending[name] = builder
+        if fn is not None:
+            self._functions[fn] = name
         return builder
+
+    def named(self, agent: AgentName) -> str:
+        """Give the name of an agent, however it is named."""
+        match agent:
+            case str():
+                return agent
+            case Agent():
+                return agent.name
+            case AgentBuilder():
+                return agent.declared.name
+            case _:
+                return self._functions.get(agent) or name_of(agent)
 
     @property
     def waits(self) -> bool:
@@ -57,8 +74,9 @@ class Registrar:
             self.fresh.append((agent, self._spine.last_sequence or None))
 
     def forget(self, name: str) -> None:
-        """Start nothing of an agent that was removed before it started."""
+        """Know an agent no more that was removed; if it has not started, nothing of it does."""
         self.fresh = [pair for pair in self.fresh if pair[0].name != name]
+        self._functions = {fn: known for fn, known in self._functions.items() if known != name}
 
     async def enlist(self) -> None:
         """Make agents, and start their schedules and replays on the running loop; they wait on if that fails."""

@@ -9,13 +9,13 @@ import types
 import typing
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple, Union, cast, get_args, get_origin
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from typing_extensions import override
 
 from flock.core.agent import Agent, Subscription
-from flock.declaring.builder import AgentBuilder
+from flock.declaring.builder import AgentBuilder, name_of
 from flock.engines.threads import Threads
 from flock.model.artifact import Artifact
 from flock.model.context import Context
@@ -156,12 +156,6 @@ def declare(builder: AgentBuilder, fn: Callable[..., Any]) -> tuple[Parameter, .
 
 
 _MISSING = object()
-
-
-def name_of(fn: Any) -> str:  # noqa: ANN401 - any callable
-    """Give a function's name, through partials and callable objects."""
-    inner = cast("object", fn.func) if isinstance(fn, functools.partial) else fn
-    return str(getattr(inner, "__name__", type(inner).__name__))
 
 
 def is_async(fn: Callable[..., Any]) -> bool:
