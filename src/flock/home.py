@@ -136,11 +136,10 @@ class Home:
         types.meet(await self.spine.store.kinds())
         progress = await self.spine.store.progress()
         self.spine.last_sequence = progress.sequence
-        if not again:
-            self.waiter.reported = progress
         self.loop, self.spine.unclaimed = loop, True
         self.lifecycle.adopt(opened.due)
         if not again:
+            self.waiter.reported = progress
             await self.registrar.enlist()
             await self.components.notify("on_initialize", self._board)
         await self.scheduler.claim()

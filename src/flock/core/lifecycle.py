@@ -21,6 +21,7 @@ from flock.ports import Clock
 logger = logging.getLogger("flock")
 _GATHER = 0.002  # seconds in which hints of other processes are taken together
 _LATER = 0.05  # seconds until leases are taken up that nobody has heard of
+_PATIENCE = 2.0  # seconds in which a loop that seems to end may do so
 _AGAIN = 1.0  # seconds until a callback that failed is tried again
 
 
@@ -86,10 +87,11 @@ class LifecycleManager:
         self._deadlines = DeadlineLoop("deadlines", spine.clock, self._tick)
         self._schedules = DeadlineLoop("schedules", spine.clock, self._fire)
         self._timers: dict[str, _Timer] = {}
-        self._hinted = False
+        self._next_look: float | None = None
+        self._hold = 0.0  # until when nothing is looked for, as the loop seems to end
         self.skipped = 0
-        spine.on_due = self._deadlines.arm
-        spine.on_unclaimed = lambda: self._look_after(_LATER)
+        spine.on_due = self._arm
+        spine.on_unclaimed = partial(self._look_after, _LATER)
 
     async def start_batch_timeout_checker(self) -> None:
         """Watch batch timeouts; they are watched anyway as soon as one is armed. Calling it twice is fine."""
@@ -122,21 +124,15 @@ class LifecycleManager:
         """Work on the running loop: forget the tasks of one that is gone, arm what is due, and follow others' hints."""
         self._deadlines.disarm()
         self._schedules.disarm()
-        self._hinted = False
+        self._next_look, self._hold = None, 0.0
         self._deadlines.arm(due)
         self._schedules.arm(self._next())
-        self._spine.store.attend(self._hint, self._take_up)
+        self._spine.store.attend(partial(self._look_after, _GATHER), self._take_up)
 
     async def shutdown(self) -> None:
         """Stop every loop and wait until they are gone."""
         await self._deadlines.stop()
         await self._schedules.stop()
-
-    def _hint(self) -> None:
-        """Look soon at what other processes have done; what comes until then is seen with it."""
-        if not self._hinted:
-            self._hinted = True
-            self._look_after(_GATHER)
 
     def _take_up(self, committed: Committed) -> None:
         """Hand on what a step set free whose caller was cancelled; leases later, lest tasks start as a loop ends."""
@@ -144,14 +140,30 @@ class LifecycleManager:
         committed.leases, committed.due = (), None
         self._spine.dispatch(committed)
 
+    def _arm(self, due: float | None) -> None:
+        """Watch what is due; what a task leaves that is being cancelled is seen a little later."""
+        task = asyncio.current_task()
+        if due is not None and task is not None and task.cancelling():
+            self._look_after(_LATER)
+        else:
+            self._deadlines.arm(due)
+
     def _look_after(self, seconds: float) -> None:
-        _ = self._spine.clock.call_at(self._spine.clock.now() + seconds, self._look)
+        """Look soon at what is ready and due; what comes until then is seen with it."""
+        due = self._spine.clock.now() + seconds
+        if self._next_look is None or due < self._next_look:
+            _ = self._spine.clock.call_at(due, self._look)
+            self._next_look = due
 
     def _look(self) -> None:
-        """Claim what is ready, and see what is due."""
-        self._hinted, self._spine.unclaimed = False, True
-        if not self._spine.closed:
-            self._deadlines.arm(self._spine.clock.now())
+        """Claim what is ready, and see what is due; later if all that runs is cancelled, as when a loop ends."""
+        self._next_look, self._spine.unclaimed = None, True
+        now, tasks, hold = self._spine.clock.now(), asyncio.all_tasks(), self._hold
+        self._hold = (hold or now + _PATIENCE) if tasks and all(task.cancelling() for task in tasks) else 0.0
+        if now < max(hold, self._hold):
+            self._look_after(_LATER)
+        elif not self._spine.closed:
+            self._deadlines.arm(now)
 
     async def _tick(self) -> float | None:
         if self._spine.unclaimed:
