@@ -202,7 +202,9 @@ def test_run_as_json_prints_one_document(trial: Command) -> None:
     done = trial("study", "run", "trial.py", "--json", "--parallel", "2", "--isolation", "process")
     report = document(done.stdout)
     assert (done.returncode, done.stdout.count("\n")) == (0, 1)
-    assert set(done.stderr.splitlines()) == {"hello from the target"}  # from each process, and no progress
+    hello = "hello from the target"
+    assert done.stderr.count(hello) > 1  # from each process, which may break into each other's lines
+    assert done.stderr.replace(hello, "").strip() == ""  # and no progress
     assert (report["end"], report["exit_status"], report["planned"]) == ("complete", 0, 4)
     assert (report["counts"], report["cost_usd"], report["failures"]) == ({"success": 4}, 1.0, [])
 
