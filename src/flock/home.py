@@ -121,10 +121,8 @@ class Home:
 
     async def _see_left(self) -> None:
         """Wait for the end of a shutdown that somebody else has begun on this loop, unless that waits for this."""
-        leaving = self._leaving
-        if leaving is None or leaving.done() or leaving.get_loop() is not asyncio.get_running_loop():
-            return
-        if leaving is not asyncio.current_task() and acting(self.spine) is None:
+        leaving, me, loop = self._leaving, asyncio.current_task(), asyncio.get_running_loop()
+        if leaving is not None and leaving is not me and leaving.get_loop() is loop and acting(self.spine) is None:
             await asyncio.wait({leaving})
 
     async def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -88,10 +88,11 @@ class LifecycleManager:
         self._schedules = DeadlineLoop("schedules", spine.clock, self._fire)
         self._timers: dict[str, _Timer] = {}
         self._next_look: float | None = None
-        self._hold = 0.0  # until when nothing is looked for, as the loop seems to end
+        self._doubt = False  # a task was cancelled: the loop may be ending
+        self._hold = 0.0  # until when nothing is looked for, as it seems so
         self.skipped = 0
         spine.on_due = self._arm
-        spine.on_unclaimed = partial(self._look_after, _LATER)
+        spine.on_unclaimed = self._look_later
 
     async def start_batch_timeout_checker(self) -> None:
         """Watch batch timeouts; they are watched anyway as soon as one is armed. Calling it twice is fine."""
@@ -124,7 +125,7 @@ class LifecycleManager:
         """Work on the running loop: forget the tasks of one that is gone, arm what is due, and follow others' hints."""
         self._deadlines.disarm()
         self._schedules.disarm()
-        self._next_look, self._hold = None, 0.0
+        self._next_look, self._doubt, self._hold = None, False, 0.0
         self._deadlines.arm(due)
         self._schedules.arm(self._next())
         self._spine.store.attend(partial(self._look_after, _GATHER), self._take_up)
@@ -144,9 +145,14 @@ class LifecycleManager:
         """Watch what is due; what a task leaves that is being cancelled is seen a little later."""
         task = asyncio.current_task()
         if due is not None and task is not None and task.cancelling():
-            self._look_after(_LATER)
+            self._look_later()
         else:
             self._deadlines.arm(due)
+
+    def _look_later(self) -> None:
+        """Look at what a task leaves that is being cancelled, if the loop goes on."""
+        self._doubt = True
+        self._look_after(_LATER)
 
     def _look_after(self, seconds: float) -> None:
         """Look soon at what is ready and due; what comes until then is seen with it."""
@@ -158,11 +164,12 @@ class LifecycleManager:
     def _look(self) -> None:
         """Claim what is ready, and see what is due; later if all that runs is cancelled, as when a loop ends."""
         self._next_look, self._spine.unclaimed = None, True
-        now, tasks, hold = self._spine.clock.now(), asyncio.all_tasks(), self._hold
+        now, tasks, hold = self._spine.clock.now(), asyncio.all_tasks() if self._doubt else (), self._hold
         self._hold = (hold or now + _PATIENCE) if tasks and all(task.cancelling() for task in tasks) else 0.0
         if now < max(hold, self._hold):
             self._look_after(_LATER)
         elif not self._spine.closed:
+            self._doubt = False
             self._deadlines.arm(now)
 
     async def _tick(self) -> float | None:

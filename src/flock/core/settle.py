@@ -38,7 +38,7 @@ class Settler:
         if self._signals.listened:
             self._signals.tell("finished", activation)
         if self.results:
-            self._answer(activation, records, None)
+            self._answer(activation.id, records, None)
 
     async def failed(self, agent: Agent, lease: Lease, error: BaseException) -> None:
         """Settle an attempt that raised: try again later, or fail with a Failure in the same commit."""
@@ -61,7 +61,7 @@ class Settler:
             return
         if records:
             unheard(records[0], offers)
-        self._answer(activation, records, error)
+        self._answer(activation.id, records, error)
 
     async def interrupted(self, lease: Lease) -> None:
         """Settle an attempt that was cancelled: given back when the task was, ended when the body chose so."""
@@ -73,19 +73,17 @@ class Settler:
                 await self._answer_anyway(lease.activation.id)
         elif await self._settle(Commit(lease=lease, settle=Settle("cancelled"))):
             self._signals.tell("cancelled", lease.activation)
-            self._answer(lease.activation, [], FlockError(f"{lease.activation.agent} cancelled itself"))
+            self._answer(lease.activation.id, [], FlockError(f"{lease.activation.agent} cancelled itself"))
 
     async def held_back(self, lease: Lease, settle: Settle) -> None:
         """Settle an attempt that a component skipped or deferred."""
         activation = lease.activation
         if not await self._settle(Commit(lease=lease, settle=settle)):
             return
-        if settle.outcome == "defer":
-            self._signals.tell("deferred", activation)
-            return
-        self._signals.tell("skipped", activation)
-        self._count(activation, "skipped")
-        self._answer(activation, [], None)
+        self._signals.tell("deferred" if settle.outcome == "defer" else "skipped", activation)
+        if settle.outcome != "defer":
+            self._count(activation, "skipped")
+            self._answer(activation.id, [], None)
 
     def stuck(self, acting: Acting) -> None:
         """Settle an attempt whose body ignores that its time is over; what it still gives is discarded."""
@@ -98,19 +96,17 @@ class Settler:
 
     def end_waits(self, ids: Iterable[str], error: FlockError) -> None:
         """Tell those who wait for these activations that they are over."""
-        for key in ids:
-            future = self.results.get(key)
-            if future is not None and not future.done():
-                future.set_exception(error)
+        for id in ids:
+            self._answer(id, [], error)
 
     async def _answer_anyway(self, id: str) -> None:
         """Answer for an attempt whose outputs were committed as it was cancelled."""
         ended = await self._spine.store.activation(id)
         if ended is not None and ended.state is State.DONE:
-            self._answer(ended, await self._spine.store.query(Query(activation=id)), None)
+            self._answer(id, await self._spine.store.query(Query(activation=id)), None)
 
-    def _answer(self, activation: Activation, records: Sequence[Record], error: BaseException | None) -> None:
-        future = self.results.get(activation.id)
+    def _answer(self, id: str, records: Sequence[Record], error: BaseException | None) -> None:
+        future = self.results.get(id)
         if future is None or future.done():
             return
         if error is None:
@@ -141,7 +137,7 @@ class Settler:
             ending = Commit(lease=commit.lease, settle=Settle("cancelled"), limits=self._spine.roster.limits)
             await self._spine.settle(ending)
             self._signals.tell("cancelled", commit.lease.activation, error=error)
-            self._answer(commit.lease.activation, [], error)
+            self._answer(commit.lease.activation.id, [], error)
 
     def _tell_failed(self, activation: Activation, error: BaseException, *, again: bool) -> None:
         if not again and is_failing(activation):
