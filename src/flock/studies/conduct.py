@@ -17,6 +17,7 @@ from flock.model.errors import FlockError
 from flock.studies.agents import awaits
 from flock.studies.attempt import Job, attempt, error_text, failure, skipped
 from flock.studies.crew import Hire, Isolation, News, ProcessWorker, Shift, TaskWorker, ThreadWorker, Worker
+from flock.studies.interrupts import uninterrupted
 from flock.studies.moments import now
 from flock.studies.record import Record
 from flock.studies.runs import RunResult, RunSpec, RunStatus
@@ -84,6 +85,9 @@ class Conductor:
     def stop(self) -> None:
         """Make whoever follows the results stop: it raises StudyStoppedError."""
         self._stopping.set()
+        self._wake()
+
+    def _wake(self) -> None:
         self._news.put(None)
 
     def results(self, jobs: Sequence[Job]) -> Generator[RunResult]:
@@ -109,18 +113,21 @@ class Conductor:
                     current, started = job, now()
                     held.append(result := _run(job, way, alone=self._share.alone))
                     self._mark([result])
-                    current = None
                     last = self._ends_intake(result) or number == len(jobs)
                     if last or result.latency > _QUICK or now() - kept > _MOMENT:
-                        current, started = None if last else jobs[number], 0.0
-                        self._keeper.advance(held, [] if current is None else [current.spec])
-                        ended, held, kept = held, [], now()
+                        with uninterrupted(self._wake):
+                            current, started = None if last else jobs[number], 0.0
+                            self._keeper.advance(held, [] if current is None else [current.spec])
+                            ended, held, kept = held, [], now()
                         yield from ended
                     if self._failed:
                         yield from self._skip(jobs[number:])
                         return
             finally:
-                self._keeper.advance([*held, *([] if current is None else [_stopped(current, started)])], [])
+                with uninterrupted(self._wake):
+                    if current is not None and current.spec.run_id not in {each.run_id for each in held}:
+                        held.append(_stopped(current, started))
+                    self._keeper.advance(held, [])
 
     def _side_by_side(self, jobs: Sequence[Job], stack: ExitStack) -> Generator[RunResult]:
         shift = Shift(jobs, self._news, fail_fast=self._course.fail_fast, share=self._share)
@@ -129,12 +136,14 @@ class Conductor:
             for _ in range(min(self._course.parallel, len(jobs))):
                 self._hire(hire)
             while self._workers:
-                self._hear(shift, hire)
-                yield from self._keep()
+                with uninterrupted(self._wake):  # news that were heard and not kept would be lost
+                    self._hear(shift, hire)
+                    ended = self._keep()
+                yield from ended
                 if self._stopping.is_set():
                     raise StudyStoppedError("the study was stopped")
         finally:
-            shift.closed = True
+            shift.close()
             self._give_up(shift)
         if self._failed:
             yield from self._skip(shift.left())
@@ -262,13 +271,14 @@ class Conductor:
 
     def _give_up(self, shift: Shift) -> None:
         """Stop what runs, and keep that it did, and what has ended meanwhile."""
-        self._take_all(None)
-        for worker, job in list(self._running.values()):
-            if shift.give_up(worker, job):
-                self._ended.append(_stopped(job, worker.started))
-        self._take_all(None)
-        self._running.clear()
-        self._keep()
+        with uninterrupted(self._wake):
+            self._take_all(None)
+            for worker, job in list(self._running.values()):
+                if shift.give_up(worker, job):
+                    self._ended.append(_stopped(job, worker.started))
+            self._take_all(None)
+            self._running.clear()
+            self._keep()
 
 
 def _run(job: Job, way: Blocking, *, alone: bool) -> RunResult:

@@ -48,17 +48,17 @@ class Shift:
         `share` says whether no two runs are in one process at a time.
         """
         self.share = share
-        self.closed = False
+        self._closed = False
         self._jobs, self._news, self._fail_fast = iter(jobs), news, fail_fast
         self._lock = threading.Lock()
 
     def take(self, worker: Worker) -> Job | None:
         """Give the next job and tell that it begins; None when the worker has to leave."""
         with self._lock:
-            job = None if self.closed or worker.given_up else next(self._jobs, None)
+            job = None if self._closed or worker.given_up else next(self._jobs, None)
             worker.job, worker.started = job, worker.begins()
-        if job is not None:
-            self._news.put(News(worker, job))
+            if job is not None:
+                self._news.put(News(worker, job))
         return job
 
     def tell(self, worker: Worker, job: Job, result: RunResult) -> None:
@@ -67,9 +67,13 @@ class Shift:
             if worker.given_up:
                 return
             worker.job = None
-        if self._fail_fast and result.status is RunStatus.FAILED:
-            self.closed = True
-        self._news.put(News(worker, job, result))
+            self._closed |= self._fail_fast and result.status is RunStatus.FAILED
+            self._news.put(News(worker, job, result))
+
+    def close(self) -> None:
+        """Give no more jobs; whichever was taken has been told of."""
+        with self._lock:
+            self._closed = True
 
     def leave(self, worker: Worker) -> None:
         """Tell that a worker has left."""
