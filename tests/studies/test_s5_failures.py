@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from flock.studies import RunResult, RunStatus, Study, StudyStoppedError
 from flock.studies.conduct import Conductor, Course, Keeper
+from flock.studies.crew import Shift
 from flock.studies.record import reading
 from flock.studies.running import Options, Running
 from flock.studies.ways import OwnLoop
@@ -176,7 +177,7 @@ SLOW = [(endless, "task"), (endless, "thread"), (blocks, "task"), (blocks, "proc
 def test_s5_a_run_that_takes_too_long_fails_and_the_others_go_on(tmp_path: Path, agent: Any, isolation: Any) -> None:
     agents = {"slow": agent, "quick": quick}
     study = made(tmp_path, agent, agents=agents, problems=["one", "two"])
-    results = study.run(parallel=2, timeout=1 if isolation == "process" else 0.2, isolation=isolation, progress=False)
+    results = study.run(parallel=2, timeout=1, isolation=isolation, progress=False)
     said = {(each.run_spec.agent_id, each.status_reason) for each in results if each.run_spec is not None}
     assert said == {("slow", "timeout"), ("quick", None)}
     assert all("TimeoutError: it took longer than" in str(each.error_info) for each in results.failures)
@@ -196,7 +197,7 @@ def test_s5_what_an_agent_awaits_is_cancelled_when_its_time_is_over(tmp_path: Pa
             cancelled.append(request_id)
             raise
 
-    results = made(tmp_path, agent).run(parallel=3, timeout=0.1, progress=False)
+    results = made(tmp_path, agent).run(parallel=6, timeout=0.5, progress=False)
     assert len(results.failures) == 6
     assert sorted(cancelled) == sorted(each.run_id for each in results)
 
@@ -314,18 +315,20 @@ def test_s5_a_script_that_runs_whatever_imports_it_is_told_what_to_do(tmp_path: 
     assert "ProcessDied: no process can be started: put what a script runs under `if __name__ == '__main__':`" in said
 
 
-def test_s5_what_ended_while_nobody_looked_is_kept_when_a_study_is_left(tmp_path: Path) -> None:
-    ended = threading.Semaphore(0)
+def test_s5_what_ended_while_nobody_looked_is_kept_when_a_study_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell, told = Shift.tell, threading.Semaphore(0)
 
-    def agent() -> str:
-        ended.release()
-        return "done"
+    def telling(*given: Any) -> None:
+        tell(*given)
+        told.release()
 
-    results = Running(made(tmp_path, agent).plan(), Options(parallel=2, progress=False)).results()
+    monkeypatch.setattr(Shift, "tell", telling)
+    results = Running(made(tmp_path, quick).plan(), Options(parallel=2, progress=False)).results()
     next(results)
     for _ in range(6):
-        assert ended.acquire(timeout=10)
-    threading.Event().wait(0.3)  # until the last has told of it, too
+        assert told.acquire(timeout=10)
     results.close()
     with reading(tmp_path) as record:
         assert [each.status for each in record.attempts()] == [RunStatus.SUCCESS] * 6

@@ -27,10 +27,10 @@ def statuses(workflow: Workflow) -> list[str]:
     return [str(task.status) for task in workflow.task]
 
 
-async def cancelled(work: Any) -> asyncio.Task[Any]:
-    """Start some work and cancel it a moment later; gives it when it has ended."""
+async def cancelled(work: Any, there: asyncio.Event) -> asyncio.Task[Any]:
+    """Start some work and cancel it when it is there; gives it when it has ended."""
     running = asyncio.create_task(work)
-    await asyncio.sleep(0.05)
+    await there.wait()
     running.cancel()
     await asyncio.wait({running})
     return running
@@ -60,12 +60,13 @@ async def test_a_background_that_is_cancelled_before_it_begins_can_be_started_ag
 
 @pytest.mark.parametrize("keep_going", [True, False])
 async def test_after_a_cancellation_nothing_is_tried_again_and_nothing_follows(*, keep_going: bool) -> None:
-    ran = 0
+    ran, there = 0, asyncio.Event()
 
     @action(retry=3, retry_delay=0)
     async def step() -> None:
         nonlocal ran
         ran += 1
+        there.set()
         try:
             await asyncio.sleep(20)
         finally:
@@ -73,7 +74,7 @@ async def test_after_a_cancellation_nothing_is_tried_again_and_nothing_follows(*
 
     workflow = Workflow()
     workflow.task.add([step, lambda: 1])
-    running = await cancelled(workflow.astart(keep_going=keep_going))
+    running = await cancelled(workflow.astart(keep_going=keep_going), there)
     assert running.cancelled()
     assert ran == 1
     assert statuses(workflow) == ["Cancelled", "Not started"]
@@ -97,10 +98,12 @@ class Slow:
 
     def __init__(self, *slow: str) -> None:
         self.slow = slow
+        self.there = asyncio.Event()  # where it takes its time
         self.news: list[str] = []
 
     async def send(self, task: Task) -> None:
         if str(task.status) in self.slow:
+            self.there.set()
             await asyncio.sleep(0.2)
 
     def start_task(self, task: Task) -> None:
@@ -111,6 +114,7 @@ class Slow:
 
     async def start_workflow(self, workflow_id: str) -> None:
         if "workflow" in self.slow:
+            self.there.set()
             await asyncio.sleep(0.2)
         self.news.append(f"start {workflow_id}")
 
@@ -135,7 +139,8 @@ async def test_a_cancellation_while_somebody_is_told_loses_no_ending(slow: str, 
     def step() -> None: ...
 
     workflow.task.add(step)
-    running = await cancelled(workflow.astart(on_success=noted(ends, "success"), on_failure=noted(ends, "failure")))
+    work = workflow.astart(on_success=noted(ends, "success"), on_failure=noted(ends, "failure"))
+    running = await cancelled(work, observer.there)
     assert running.cancelled()
     assert statuses(workflow) == [status]
     assert observer.news == told
