@@ -31,19 +31,23 @@ class Order(BaseModel):
 class Parcel(BaseModel):
     number: int = 0
 
+def say(*words: object) -> None:
+    sys.stdout.write(" ".join(map(str, words)) + "\\n")  # in one piece: several threads talk
+    sys.stdout.flush()
+
 async def pack(order: Order) -> Parcel:
     return Parcel(number=order.number)
 
 begun, working = threading.Event(), threading.Event()
 
 async def wait() -> None:
-    print("waiting", flush=True)
+    say("waiting")
     begun.set()
     try:
         await asyncio.Event().wait()
     finally:
         await asyncio.sleep(0.01)
-        print("cleaned up", flush=True)
+        say("cleaned up")
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have ignored for its background
 
@@ -94,8 +98,8 @@ def test_r7_an_interrupt_cancels_the_work_and_waits_for_its_clean_up(call: str) 
     try:
         {call}
     except KeyboardInterrupt:
-        print("interrupted", flush=True)
-    print(flock.sync.call(asyncio.sleep, 0, "goes on"), flush=True)
+        say("interrupted")
+    say(flock.sync.call(asyncio.sleep, 0, "goes on"))
     """
     with start(program) as process:
         assert process.stdout is not None
@@ -123,7 +127,7 @@ def test_r9_the_child_of_a_fork_has_a_loop_of_its_own_and_leaves_the_parents_wor
     @flock.agent
     async def slow(parcel: Parcel) -> None:
         await release.wait()
-        print(os.getpid() == parent, "ran slow", parcel.number, flush=True)
+        say(os.getpid() == parent, "ran slow", parcel.number)
 
     parent = os.getpid()
     flock.sync.publish(Order(number=1))
@@ -133,18 +137,18 @@ def test_r9_the_child_of_a_fork_has_a_loop_of_its_own_and_leaves_the_parents_wor
     if child == 0:
         flock.remove_agent("slow")
         with flock.sync.traced_run("child"):
-            print("child", flock.sync.ask(Order(number=2), Parcel, timeout=10).number, flush=True)
-            print("child idle", flock.sync.run_until_idle(timeout=10).idle, flush=True)
-        print("child has", len(flock.sync.store.list()), flush=True)
+            say("child", flock.sync.ask(Order(number=2), Parcel, timeout=10).number)
+            say("child idle", flock.sync.run_until_idle(timeout=10).idle)
+        say("child has", len(flock.sync.store.list()))
         flock.sync.close()
         os._exit(0)
-    print("child ended with", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    say("child ended with", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
     async def let_go() -> None:
         release.set()
 
     flock.sync.call(let_go)
-    print("parent idle", flock.sync.run_until_idle(timeout=10).idle, flush=True)
+    say("parent idle", flock.sync.run_until_idle(timeout=10).idle)
     flock.sync.close()
     """
     found = run(program, place)
@@ -167,10 +171,10 @@ def test_r9_a_child_that_forks_within_a_call_is_free_of_it() -> None:
         return os.fork()
 
     if flock.sync.call(asyncio.sleep, 0, True) and os.fork() == 0:
-        print(flock.sync.ask(Order(number=3), Parcel, timeout=10).number, run_sync(pack, Order(number=4)).number)
+        say(flock.sync.ask(Order(number=3), Parcel, timeout=10).number, run_sync(pack, Order(number=4)).number)
         sys.exit(0)
     os.wait()
-    print(flock.sync.ask(Order(number=5), Parcel, timeout=10).number)
+    say(flock.sync.ask(Order(number=5), Parcel, timeout=10).number)
     """
     assert run(program) == ["3 4", "5"]
 
@@ -189,9 +193,9 @@ def test_r9_a_process_of_multiprocessing_has_a_loop_of_its_own() -> None:
     answers = context.SimpleQueue()
     process = context.Process(target=child, args=(answers,))
     process.start()
-    print(answers.get())
+    say(answers.get())
     process.join()
-    print(process.exitcode)
+    say(process.exitcode)
     """
     assert run(program) == ["6", "0"]
 
@@ -242,19 +246,19 @@ def test_r10_the_end_of_the_interpreter_ends_what_runs() -> None:
     @flock.agent
     async def endless(parcel: Parcel) -> None:
         try:
-            print("working", flush=True)
+            say("working")
             working.set()
             await asyncio.Event().wait()
         finally:
             await asyncio.sleep(0.01)
-            print("agent cleaned up", flush=True)
+            say("agent cleaned up")
 
     async def numbers():
         try:
             while True:
                 yield 1
         finally:
-            print("generator closed", flush=True)
+            say("generator closed")
 
     async def begin() -> None:
         global generator, task
@@ -268,7 +272,7 @@ def test_r10_the_end_of_the_interpreter_ends_what_runs() -> None:
     assert begun.wait(20) and working.wait(20)
     import warnings
     warnings.simplefilter("ignore")
-    print("end of the script", flush=True)
+    say("end of the script")
     """
     found = run(program)
     assert sorted(found[:2]) == ["waiting", "working"]
@@ -313,7 +317,7 @@ def test_r10_a_stubborn_body_does_not_keep_the_process() -> None:
             try:
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
-                print("no", flush=True)
+                say("no")
 
     async def begin() -> None:
         global task
