@@ -553,7 +553,7 @@ async def test_p03_an_async_body_runs_on_the_loop_and_a_sync_one_beside_it(flock
 
     @flock.agent
     def beside(bug: Bug) -> None:
-        assert together.wait(timeout=5)
+        assert together.wait(timeout=30)
 
     await flock.publish(Bug())
     assert (await flock.run_until_idle()).failures == ()

@@ -154,7 +154,8 @@ async def test_p11_a_failing_callback_is_recorded_and_the_loop_goes_on(caplog: p
         with caplog.at_level(logging.ERROR, logger="flock"):
             report = await flock.run_until_idle()
         assert report.succeeded == 1
-        assert [record.getMessage() for record in caplog.records] == ["the deadlines loop stumbled and goes on"] * 2
+        said = [record.getMessage() for record in caplog.records if record.name == "flock"]
+        assert said == ["the deadlines loop stumbled and goes on"] * 2
 
 
 async def test_p11_after_visibility_retries_and_joins_share_the_one_loop() -> None:

@@ -155,7 +155,8 @@ async def test_p15_a_raising_failure_handler_makes_no_new_failure_but_an_event_a
         assert [failure.agent for failure in report.failures] == ["packer"]
         assert report.failed == 2
         assert [event.agent for event in events if event.kind == "failed"] == ["packer", "nurse"]
-        assert [record.getMessage() for record in caplog.records] == ["nurse raised while it handled a Failure"]
+        said = [record.getMessage() for record in caplog.records if record.name == "flock"]
+        assert said == ["nurse raised while it handled a Failure"]
 
 
 async def test_p15_a_failure_inherits_the_visibility_of_its_inputs() -> None:
@@ -194,7 +195,8 @@ async def test_p15_a_failure_that_no_agent_consumes_is_logged_once_at_error(capl
         with caplog.at_level(logging.ERROR, logger="flock"):
             await flock.publish(Order())
             await flock.run_until_idle()
-        assert [record.getMessage() for record in caplog.records] == ["packer: OutOfPaper: can't pack soap"]
+        said = [record.getMessage() for record in caplog.records if record.name == "flock"]
+        assert said == ["packer: OutOfPaper: can't pack soap"]
 
 
 async def test_p15_a_failure_that_an_agent_consumes_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -204,7 +206,7 @@ async def test_p15_a_failure_that_an_agent_consumes_is_not_logged(caplog: pytest
         with caplog.at_level(logging.ERROR, logger="flock"):
             await flock.publish(Order())
             await flock.run_until_idle()
-        assert caplog.records == []
+        assert not [record for record in caplog.records if record.name == "flock"]
 
 
 async def test_p15_a_report_raises_its_failures_when_asked() -> None:

@@ -131,7 +131,7 @@ async def test_p19_another_base_exception_is_told_and_nobody_waits_for_ever() ->
 
         flock.agent("leaver").consumes(Order).calls(leave)
         await flock.publish(Order())
-        report = await flock.run_until_idle(timeout=5)
+        report = await flock.run_until_idle(timeout=30)
         assert report.idle
         assert report.failed == 1
         assert [failure.error_type for failure in report.failures] == ["Quit"]

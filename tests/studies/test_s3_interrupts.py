@@ -51,6 +51,7 @@ def attempts(folder: Path) -> list[tuple[str, RunStatus]]:
         return [(each.run_id, each.status) for each in reader.attempts()]
 
 
+@pytest.mark.timeout(600)  # a study for each line
 @pytest.mark.parametrize("parallel", [1, 2])
 def test_s3_ctrl_c_at_any_line_loses_no_result_and_keeps_none_twice(
     tmp_path: Path, parallel: int, monkeypatch: pytest.MonkeyPatch
@@ -77,13 +78,14 @@ def test_s3_ctrl_c_at_any_line_loses_no_result_and_keeps_none_twice(
         line += 1
         told.clear()
         ran.clear()
-        study = Study.build(
-            "again", agents={"agent": lambda: "done"}, problems={"p": ""}, replicates=6, output_dir=tmp_path / str(line)
-        )
+        folder = tmp_path / str(line)
+        agents = {"agent": lambda: "done"}
+        study = Study.build(f"again {line}", agents=agents, problems={"p": ""}, replicates=6, output_dir=folder)
         with interrupted_at(line) as places, suppress(KeyboardInterrupt):
             study.run(progress=False, parallel=parallel)
         kept = attempts(study.directory)
-        assert {run_id for run_id, status in kept if status is RunStatus.SUCCESS} >= told, places
+        mine = {each.run_id for each in study.plan().runs}  # a thread may tell late of a study before
+        assert {run_id for run_id, status in kept if status is RunStatus.SUCCESS} >= told & mine, places
         assert len(kept) == len({run_id for run_id, _ in kept}), places
     assert line > 100
     assert len(told) >= 5

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +177,7 @@ SLOW = [(endless, "task"), (endless, "thread"), (blocks, "task"), (blocks, "proc
 def test_s5_a_run_that_takes_too_long_fails_and_the_others_go_on(tmp_path: Path, agent: Any, isolation: Any) -> None:
     agents = {"slow": agent, "quick": quick}
     study = made(tmp_path, agent, agents=agents, problems=["one", "two"])
-    results = study.run(parallel=2, timeout=1, isolation=isolation, progress=False)
+    results = study.run(parallel=2, timeout=5 if isolation == "process" else 1, isolation=isolation, progress=False)
     said = {(each.run_spec.agent_id, each.status_reason) for each in results if each.run_spec is not None}
     assert said == {("slow", "timeout"), ("quick", None)}
     assert all("TimeoutError: it took longer than" in str(each.error_info) for each in results.failures)
@@ -197,7 +197,7 @@ def test_s5_what_an_agent_awaits_is_cancelled_when_its_time_is_over(tmp_path: Pa
             cancelled.append(request_id)
             raise
 
-    results = made(tmp_path, agent).run(parallel=6, timeout=0.5, progress=False)
+    results = made(tmp_path, agent).run(parallel=6, timeout=2, progress=False)
     assert len(results.failures) == 6
     assert sorted(cancelled) == sorted(each.run_id for each in results)
 
@@ -212,6 +212,27 @@ def test_s5_a_thread_that_nobody_can_stop_holds_no_study_up(tmp_path: Path, isol
     study = made(tmp_path, sleeps_in_a_thread, problems=["one"])
     results = study.run(timeout=0.1, isolation=isolation, progress=False)
     assert [each.status_reason for each in results] == ["timeout"]
+
+
+class Nap:
+    """Takes its time, and does not mind when nobody awaits it after all."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from asyncio.sleep(20).__await__()
+
+
+def test_s5_a_cancellation_just_before_the_wait_begins_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, loop = asyncio.run_coroutine_threadsafe, OwnLoop()
+
+    def cancelled_meanwhile(*given: Any) -> Any:
+        future = begin(*given)
+        loop.cancel()
+        return future
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", cancelled_meanwhile)
+    with pytest.raises(concurrent.futures.CancelledError):
+        loop.wait(Nap())
+    loop.close()
 
 
 def test_s5_a_loop_ends_though_a_thread_that_it_waited_for_goes_on() -> None:

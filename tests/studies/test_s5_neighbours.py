@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
-from flock.studies import Condition, RunStatus, Study
+from flock.studies import Condition, RunStatus, Study, conduct
+from flock.studies.crew import TaskWorker
 
 
 def made(folder: Path, agent: Any, **more: Any) -> Study:
@@ -86,6 +90,33 @@ def test_s5_an_agent_that_cancels_all_tasks_of_its_loop_ends_no_study(tmp_path: 
     assert len(results) == 6
     assert len(results.failures) <= 2
     assert said <= {"CancelledError: the run ended the loop that it was on", "CancelledError: "}
+
+
+def test_s5_a_worker_that_is_cancelled_before_it_begins_holds_no_study_up(tmp_path: Path) -> None:
+    begins, hired, number = threading.Event(), threading.Event(), itertools.count(1)
+
+    class Late(TaskWorker):
+        """Hires the second while the first begins, whose agent cancels them both."""
+
+        def __init__(self, *given: Any) -> None:
+            first = next(number) == 1
+            if not first:
+                begins.wait(10)
+            super().__init__(*given)
+            if not first:
+                hired.set()
+
+        @override
+        async def _work(self) -> None:
+            if not begins.is_set():
+                begins.set()
+                hired.wait(10)
+            await super()._work()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conduct, "TaskWorker", Late)
+        results = made(tmp_path, cancels_all).run(parallel=2, progress=False)
+    assert len(results) == 6
 
 
 @pytest.mark.parametrize("agent", [Any, None])
@@ -175,9 +206,10 @@ def waits():
 def is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except (ProcessLookupError, FileNotFoundError):
         return False
-    return "Z" not in Path(f"/proc/{process}/stat").read_text().split(")")[1].split()[0]
+    return "Z" not in stat.split(")")[1].split()[0]
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes as Linux shows them")
@@ -195,7 +227,7 @@ def test_s5_no_process_outlives_the_one_that_started_it(tmp_path: Path) -> None:
 
 
 def wait_until(holds: Any) -> None:
-    deadline = time.monotonic() + 30  # noqa: TID251 - of processes
+    deadline = time.monotonic() + 60  # noqa: TID251 - of processes
     while not holds():
         assert time.monotonic() < deadline  # noqa: TID251
         time.sleep(0.05)  # noqa: TID251

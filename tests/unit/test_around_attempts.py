@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, model_serializer
@@ -49,7 +51,7 @@ async def test_an_error_that_cannot_say_what_it_is_fails_its_activation_like_any
         raise Untold
 
     await flock.publish(Note())
-    report = await flock.run_until_idle(timeout=5)
+    report = await flock.run_until_idle(timeout=30)
     assert (report.idle, report.failed) == (True, 1)
     assert [failure.error_type for failure in report.failures] == ["Untold"]
 
@@ -85,7 +87,7 @@ async def test_a_late_hook_that_is_cancelled_keeps_no_answer_and_no_place(hook: 
             assert len(await flock.invoke("answer", Note())) == 1
             for _ in range(3):
                 await flock.publish(Note())
-        assert (await flock.run_until_idle(timeout=5)).idle
+        assert (await flock.run_until_idle(timeout=30)).idle
         assert flock.scheduler.tasks == ()
 
 
@@ -127,7 +129,7 @@ async def test_cancelling_a_call_that_waits_makes_room_for_publishers() -> None:
         async with asyncio.timeout(5):
             await publisher
         gate.set()
-        assert (await flock.run_until_idle(timeout=5)).idle
+        assert (await flock.run_until_idle(timeout=30)).idle
 
 
 async def test_a_stream_that_is_tried_again_tells_a_raising_predicate_once(flock_clock: FakeClock) -> None:
@@ -183,23 +185,41 @@ def test_a_thread_of_a_closed_loop_that_has_returned_is_not_called_left_behind()
 
     def work(note: Note) -> None:
         begun.set()
-        done.wait(5)
+        done.wait(30)
 
     flock.agent("work").consumes(Note).calls(work)
 
     async def begin() -> None:
         await flock.publish(Note())
         await asyncio.sleep(0)
-        assert begun.wait(5)
+        assert begun.wait(30)
 
     async def end() -> None:
-        assert (await flock.run_until_idle(timeout=5)).succeeded == 1
+        assert (await flock.run_until_idle(timeout=30)).succeeded == 1
         await flock.shutdown()  # a warning would be an error here
 
     asyncio.run(begin())
     done.set()
     asyncio.run(asyncio.sleep(0.05))  # the thread returns
     asyncio.run(end())
+
+
+async def test_what_a_thread_returns_too_late_is_closed_if_it_wants_to_be_awaited() -> None:
+    go, returned = threading.Event(), list[Coroutine[Any, Any, None]]()
+
+    def work(note: Note) -> Coroutine[Any, Any, None]:
+        go.wait(30)
+        returned.append(asyncio.sleep(0))
+        return returned[0]
+
+    async with Flock() as flock:
+        flock.agent("work").consumes(Note).timeout(0.05).calls(work)
+        await flock.publish(Note())
+        assert (await flock.run_until_idle(timeout=30)).failed == 1
+        go.set()
+        async with asyncio.timeout(30):
+            while not returned or inspect.getcoroutinestate(returned[0]) != inspect.CORO_CLOSED:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
 
 
 async def test_payloads_that_cannot_be_recorded_cost_the_recording_alone() -> None:
@@ -219,7 +239,7 @@ async def test_payloads_that_cannot_be_recorded_cost_the_recording_alone() -> No
             flock.agent("shy").consumes(Shy).publishes(Shy).calls(shy)
             async with asyncio.timeout(5):
                 assert len(await flock.invoke("shy", Shy())) == 1
-            report = await flock.run_until_idle(timeout=5)
+            report = await flock.run_until_idle(timeout=30)
             assert (report.idle, report.failed) == (True, 0)
 
 

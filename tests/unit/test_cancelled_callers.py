@@ -61,7 +61,7 @@ async def cut_off(work: Coroutine[Any, Any, object], turns: int) -> bool:
 async def settled(flock: Flock) -> bool:
     """Say whether the board goes idle once all that was asked for before is done."""
     await flock.publish(Note(number=0))
-    return (await flock.run_until_idle(timeout=5)).idle
+    return (await flock.run_until_idle(timeout=30)).idle
 
 
 def packs(flock: Flock) -> list[int]:
@@ -118,7 +118,7 @@ async def test_the_cancellation_of_a_run_goes_on_when_its_caller_is_cancelled(fl
     await started.wait()
     await cut_off(flock.cancel("one"), turns)
     await flock.publish(Order(number=2), correlation_id="two")
-    assert (await flock.run_until_idle(timeout=5)).idle
+    assert (await flock.run_until_idle(timeout=30)).idle
     assert ran == [1, 2]
     assert (await flock.status("one")).state == "cancelled"
 
@@ -159,9 +159,9 @@ async def test_a_body_that_cancels_its_own_task_keeps_nobody_waiting(flock: Floc
 
     flock.agent("pack").consumes(Order).publishes(Parcel).calls(pack)
     flock.agent("take").consumes(Parcel).calls(take)
-    (parcel,) = await asyncio.wait_for(flock.invoke("pack", Order(number=1)), 5)
+    (parcel,) = await asyncio.wait_for(flock.invoke("pack", Order(number=1)), 30)
     assert parcel.payload == Parcel(number=1)
-    assert (await flock.run_until_idle(timeout=5)).idle
+    assert (await flock.run_until_idle(timeout=30)).idle
     assert (ran, got) == ([1], [1])
 
 
@@ -193,7 +193,7 @@ async def test_what_a_body_has_set_off_counts_before_its_end(
     async with flock:
         await flock.publish(Order())
         for _ in range(30):
-            await flock.run_until_idle(timeout=5)
+            await flock.run_until_idle(timeout=30)
             await asyncio.gather(*publishing)
         assert len(ran) == 5
         assert len(await flock.store.query(Failure)) == 1
@@ -225,7 +225,7 @@ async def test_a_store_that_stumbles_while_it_is_looked_at_is_looked_at_again(
         flock.agent("pack").consumes(Order).calls(pack)
         await flock.ready()
         await cut_off(flock.publish(Order(number=1)), 1)
-        await asyncio.wait_for(packed.wait(), 5)  # nobody uses the Flock meanwhile
+        await asyncio.wait_for(packed.wait(), 30)  # nobody uses the Flock meanwhile
         assert store.refused
 
 
@@ -252,8 +252,8 @@ async def test_a_first_use_that_is_cancelled_starts_the_flock_all_the_same(
     await asyncio.wait({publishing})
     async with flock:
         await flock.publish(Order(number=1))
-        assert (await flock.run_until_idle(timeout=5)).idle
-        assert ran[-1] == 1
+        assert (await flock.run_until_idle(timeout=30)).idle
+        assert ran.count(1) == 1
         assert counting.started == 1
     left = set(threading.enumerate()) - before
     assert not [thread for thread in left if thread.name.startswith("flock sqlite")]
@@ -276,7 +276,7 @@ def test_a_loop_that_ends_under_an_invoke_leaves_no_task_behind(
 
     async def go_on() -> None:
         async with flock:
-            assert (await flock.run_until_idle(timeout=5)).idle
+            assert (await flock.run_until_idle(timeout=30)).idle
             assert (await flock.store.info()).open == 0
 
     for turns in range(1, 6):

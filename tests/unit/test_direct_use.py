@@ -357,7 +357,11 @@ async def test_ask_raises_what_waits_when_the_run_goes_idle_without_an_answer() 
 async def test_the_timeout_of_ask_cancels_its_run() -> None:
     clock = FakeClock()
     async with Flock(clock=clock) as flock:
-        flock.agent("slow").consumes(Order).calls(lambda _: clock.sleep(3_600))
+
+        @flock.agent
+        async def slow(order: Order) -> None:
+            await clock.sleep(3_600)
+
         with pytest.raises(TimeoutError, match=r"^an answer of type Parcel took longer than 10 s"):
             await flock.ask(Order(), returns=Parcel, timeout=10)
         (order,) = await flock.store.query(Order)
@@ -595,9 +599,12 @@ async def test_run_until_gives_false_after_its_timeout_and_work_goes_on() -> Non
 
 
 async def test_run_until_waits_for_what_time_will_bring() -> None:
+    async def parcel(inputs: EvalInputs) -> Parcel:
+        return Parcel()
+
     clock = FakeClock()
     async with Flock(clock=clock) as flock:
-        flock.agent("ticker").schedule(every=60, max_repeats=3).calls(lambda _: Parcel())
+        flock.agent("ticker").schedule(every=60, max_repeats=3).calls(parcel)
         assert await flock.run_until(Until.artifact_count(Parcel).at_least(3)) is True
         assert await flock.run_until(Until.artifact_count(Parcel).at_least(4)) is False
 
@@ -675,9 +682,12 @@ async def test_a_run_of_artifacts_that_nobody_consumes_has_succeeded() -> None:
 
 
 async def test_a_delayed_retry_is_active() -> None:
+    async def fail(inputs: EvalInputs) -> None:
+        raise ValueError
+
     clock = FakeClock(autojump=False)
     async with Flock(clock=clock) as flock:
-        flock.agent("packer").consumes(Order).retry(2, delay=60).calls(lambda _: 1 / 0)
+        flock.agent("packer").consumes(Order).retry(2, delay=60).calls(fail)
         await flock.publish(Order(), correlation_id="one")
         await clock.settle()
         status = await flock.status("one")

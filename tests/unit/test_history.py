@@ -49,7 +49,7 @@ class Parcel(BaseModel):
     orders: int = 1
 
 
-def ignore(inputs: EvalInputs) -> None:
+async def ignore(inputs: EvalInputs) -> None:
     return
 
 
@@ -66,7 +66,7 @@ class Watched(SQLiteStore):
 
 @pytest.fixture
 def clock() -> FakeClock:
-    return FakeClock()
+    return FakeClock(autojump=False)
 
 
 @pytest.fixture(params=[False, True], ids=["memory", "sqlite"])
@@ -98,7 +98,7 @@ async def test_what_came_from_outside_was_made_by_nobody(flock: Flock) -> None:
 async def test_why_names_the_activation_and_its_inputs_in_the_order_it_had_them(flock: Flock) -> None:
     tries: list[str] = []
 
-    @(flock.agent("pack").consumes(Order, Paid, name="both").retry(2))
+    @(flock.agent("pack").consumes(Order, Paid, name="both").retry(2, delay=0))
     async def pack(order: Order, paid: Paid, ctx: Context) -> Parcel:
         tries.append(ctx.activation_id)
         if len(tries) == 1:
@@ -116,7 +116,7 @@ async def test_why_names_the_activation_and_its_inputs_in_the_order_it_had_them(
 
 
 async def test_a_failure_says_which_attempt_made_it(flock: Flock) -> None:
-    @(flock.agent("pack").consumes(Order).retry(3))
+    @(flock.agent("pack").consumes(Order).retry(3, delay=0))
     async def pack(order: Order) -> Parcel:
         raise ConnectionError("busy")
 
@@ -464,7 +464,7 @@ async def test_failed_activations_are_listed_and_run_again_when_asked(clock: Fak
     async with Flock(clock=clock, store=f"sqlite:///{tmp_path}/board.db") as flock:
         broken = True
 
-        @(flock.agent("pack").consumes(Order).retry(2))
+        @(flock.agent("pack").consumes(Order).retry(2, delay=0))
         async def pack(order: Order, ctx: Context) -> Parcel:
             if broken:
                 raise ConnectionError("down")

@@ -8,7 +8,7 @@ import datetime as dt
 import pytest
 from pydantic import BaseModel
 
-from flock import BatchSpec, ConfigurationError, Context, Event, Flock, JoinSpec
+from flock import BatchSpec, ConfigurationError, Context, EvalInputs, Event, Flock, JoinSpec
 from flock.core.lifecycle import LifecycleManager
 from flock.core.schedule import Scheduler
 from flock.stores.memory import MemoryStore
@@ -249,9 +249,12 @@ async def test_an_agent_may_be_scheduled_and_consume() -> None:
 
 
 async def test_a_failing_tick_is_a_failure_and_the_schedule_goes_on() -> None:
+    async def fail(inputs: EvalInputs) -> None:
+        raise ValueError
+
     clock = clock_at()
     async with Flock(clock=clock) as flock:
-        flock.agent("ticker").schedule(every=10, max_repeats=3).calls(lambda _: 1 / 0)
+        flock.agent("ticker").schedule(every=10, max_repeats=3).calls(fail)
         await flock.ready()
         await clock.advance(40)
         report = await flock.run_until_idle()

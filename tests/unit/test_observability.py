@@ -18,6 +18,7 @@ from flock import (
     Artifact,
     BatchSpec,
     Context,
+    EvalInputs,
     EvalResult,
     Failure,
     Flock,
@@ -421,9 +422,12 @@ async def test_where_runs_meet_the_activation_is_in_the_trace_of_its_latest_inpu
 
 
 async def test_a_tick_is_a_root_that_names_the_flock(memory: Tracing) -> None:
+    async def order(inputs: EvalInputs) -> Order:
+        return Order()
+
     clock = FakeClock(autojump=False)
     async with Flock(clock=clock, name="bakery") as flock:
-        flock.agent("ticker").schedule(every=10, max_repeats=2).calls(lambda _: Order())
+        flock.agent("ticker").schedule(every=10, max_repeats=2).calls(order)
         shop(flock)
         async with flock.traced_run("unrelated"):
             await flock.ready()

@@ -8,13 +8,17 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import pytest
 from pydantic import BaseModel
 
 from flock import Artifact, BatchSpec, Context, EvalInputs, EvalResult, Flock
 from flock.model.events import Event
+from flock.stores.sqlite.session import Session
+from flock.stores.sqlite.store import SQLiteStore
+from flock.stores.sqlite.writer import Writer
 from flock.testing import FakeClock, Recorder, ScriptedEngine, ScriptError
 from flock.testing.quiet import when_quiet
 
@@ -180,7 +184,8 @@ async def test_a_long_row_of_retries_takes_no_time_and_always_the_same_way() -> 
     assert await once() == first
 
 
-async def test_a_threads_work_is_not_overtaken(clock: FakeClock) -> None:
+async def test_a_threads_work_is_not_overtaken(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flock.testing.clock._FOR_THREADS", 2.0)
     go = threading.Event()
     flock = Flock(clock=clock)
 
@@ -192,6 +197,22 @@ async def test_a_threads_work_is_not_overtaken(clock: FakeClock) -> None:
     async with flock:
         await flock.publish(Order())
         assert (await flock.run_until_idle(timeout=HOUR)).idle
+        assert clock.now() == 0.0
+
+
+@pytest.mark.parametrize("synchronous", ["full", "normal"])
+async def test_what_a_store_in_a_file_does_is_not_overtaken(
+    clock: FakeClock, tmp_path: Path, synchronous: Literal["full", "normal"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(fn: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given: (threading.Event().wait(0.2), fn(*given))[1]
+
+    for cls, name in ((Session, "_reading"), (Writer, "_transact")):  # what their threads do
+        monkeypatch.setattr(cls, name, slowly(vars(cls)[name]))
+    async with Flock(clock=clock, store=SQLiteStore(tmp_path / "board.db", synchronous=synchronous)) as flock:
+        clock.call_at(HOUR, lambda: None)
+        await flock.publish(Order())
+        assert await flock.store.get_by_type(Order) == [Order()]
         assert clock.now() == 0.0
 
 

@@ -158,14 +158,13 @@ class LifecycleManager:
         """Look soon at what is ready and due; what comes until then is seen with it."""
         due = self._spine.clock.now() + seconds
         if self._next_look is None or due < self._next_look:
-            _ = self._spine.clock.call_at(due, self._look)
-            self._next_look = due
+            self._next_look, _ = due, self._spine.clock.call_at(due, self._look)
 
     def _look(self) -> None:
         """Claim what is ready, and see what is due; later if all that runs is cancelled, as when a loop ends."""
         self._next_look, self._spine.unclaimed = None, True
-        now, tasks, hold = self._spine.clock.now(), asyncio.all_tasks() if self._doubt else (), self._hold
-        self._hold = (hold or now + _PATIENCE) if tasks and all(task.cancelling() for task in tasks) else 0.0
+        now, hold = self._spine.clock.now(), self._hold
+        self._hold = (hold or now + _PATIENCE) if self._doubt and all(map(_is_ending, asyncio.all_tasks())) else 0.0
         if now < max(hold, self._hold):
             self._look_after(_LATER)
         elif not self._spine.closed:
@@ -211,6 +210,11 @@ class LifecycleManager:
             self.skipped += count
             self._spine.metrics.count("skipped ticks", count, agent=agent)
             self._spine.signals.emit("skipped", agent=agent, count=count, reason=f"tick: {why}")
+
+
+def _is_ending(task: asyncio.Task[object]) -> bool:
+    """Say whether a task is being cancelled, or ends the loop: `shutdown_asyncgens`, `shutdown_default_executor`."""
+    return task.cancelling() > 0 or getattr(task.get_coro(), "__name__", "").startswith("shutdown_")
 
 
 class _Timer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,6 @@ class Threads(ThreadPool):
 
     def _return_late(self, done: asyncio.Future[Any], holder: Acting) -> None:
         del self._late[done]
-        if not done.cancelled():
-            done.exception()  # the attempt has been settled: nobody asks for the outcome
+        if not done.cancelled() and done.exception() is None and inspect.iscoroutine(done.result()):
+            done.result().close()  # the attempt has been settled: nobody asks for the outcome
         holder.vacate(late=True)

@@ -115,14 +115,22 @@ class TaskWorker(Worker):
     def __init__(self, shift: Shift, loop: asyncio.AbstractEventLoop, threads: ThreadPool) -> None:
         """Start the task."""
         self._shift, self._way = shift, OnLoop(threads)
+        self._began = False
         self._future = asyncio.run_coroutine_threadsafe(self._work(), loop)
+        self._future.add_done_callback(self._leave_unbegun)
 
     @override
     def stop(self) -> None:
         """Cancel the task, and with it its run."""
         self._future.cancel()
 
+    def _leave_unbegun(self, _: object) -> None:
+        """Leave also when the task was cancelled before its first step, as by an agent that cancels all there are."""
+        if not self._began:
+            self._shift.leave(self)
+
     async def _work(self) -> None:
+        self._began = True
         try:
             while (job := self._shift.take(self)) is not None:
                 self._shift.tell(self, job, await self._outcome(job))

@@ -73,10 +73,13 @@ class Waiter:
         """Await on the loop that this gives when it is needed."""
         self._loop = loop
         self._future: concurrent.futures.Future[Any] | None = None
+        self._cancelled = False
 
     def wait(self, work: Awaitable[T]) -> T:
         """Await to the end; what interrupts the wait cancels the work."""
         self._future = future = asyncio.run_coroutine_threadsafe(_contained(work), self._loop())
+        if self._cancelled:  # just before there was a future
+            future.cancel()
         try:
             while not future.done():  # a signal that another thread got waits for the end of a wait
                 concurrent.futures.wait([future], timeout=_LOOK)
@@ -91,7 +94,8 @@ class Waiter:
         return cast("T", result)
 
     def cancel(self) -> None:
-        """Cancel what is awaited, from another thread."""
+        """Cancel what is awaited now and later, from another thread."""
+        self._cancelled = True
         if (future := self._future) is not None:
             future.cancel()
 

@@ -10,12 +10,15 @@ import itertools
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from flock.core.clock import pause
+from flock.sync.owed import owes
 from flock.testing.quiet import when_quiet
 
 _START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 _FOR_THREADS = 0.05  # real seconds of quiet while other threads could still bring news
+_FOR_ANSWERS = 20.0  # while a store works on an answer, which ends the quiet
 
 
 class Deadline:
@@ -79,7 +82,7 @@ class FakeClock:
 
     What waits for something real (a thread, a socket, `asyncio.sleep`) can't be seen by the clock: give it a
     `threshold`, the real seconds of quiet before time may jump. Without one it is 0.05 s while other threads are
-    alive, else 0. Agents under test sleep on `clock.sleep`.
+    alive, else 0. It waits for a store's answers in any case. Agents under test sleep on `clock.sleep`.
 
     With `autojump=False` time moves by `advance` alone.
     """
@@ -161,12 +164,14 @@ class FakeClock:
             if not settled.done():
                 settled.set_result(None)
 
-        when_quiet(loop, tell, patience=self._patience, first=True)
+        when_quiet(loop, tell, patience=partial(self._patience, loop), first=True)
         await settled
 
     # ---- inside
 
-    def _patience(self) -> float:
+    def _patience(self, loop: asyncio.AbstractEventLoop) -> float:
+        if owes(loop):
+            return _FOR_ANSWERS
         if self._threshold is not None:
             return self._threshold
         return _FOR_THREADS if threading.active_count() > 1 else 0.0
@@ -175,7 +180,7 @@ class FakeClock:
         """Ask to be told when the loop is quiet, as long as a deadline is armed there."""
         if not timers.asked and (self._autojump or self._advancing) and timers.next() is not None:
             timers.asked = True
-            when_quiet(timers.loop, lambda: self._jump(timers), patience=self._patience)
+            when_quiet(timers.loop, lambda: self._jump(timers), patience=partial(self._patience, timers.loop))
 
     def _jump(self, timers: _Timers) -> None:
         """Move on to the next deadline of any loop that runs, unless this loop has none any more."""

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sized
+from math import ceil
 
 from flock.core.clock import SystemClock
 
@@ -75,6 +76,8 @@ class _Watch:
 
 def _wait_for_threads(ready: Sized, seconds: float) -> None:
     """Hold the loop, which has nothing to do, until another thread gives it something or the time is over."""
-    end, pause = _real.now() + seconds, threading.Event()
-    while not ready and _real.now() < end:
+    pause = threading.Event()
+    for _ in range(ceil(seconds / _SLICE)):  # each of which may take long on a machine with much to do
+        if ready:
+            return
         pause.wait(_SLICE)

@@ -20,6 +20,7 @@ from flock.stores.sqlite.reading import Reading
 from flock.stores.sqlite.steps import Steps
 from flock.stores.sqlite.workers import Workers
 from flock.stores.sqlite.writer import Writer
+from flock.sync.owed import owe
 
 T = TypeVar("T")
 _READERS: Final = 2
@@ -72,6 +73,7 @@ class Session:
             reading = asyncio.get_running_loop().run_in_executor(self._readers, self._reading, read)
         except RuntimeError:  # at the end of the process some versions start no thread
             return self._reading(read)
+        owe(reading)
         return await reading
 
     def _reading(self, read: Callable[[Reading], T]) -> T:

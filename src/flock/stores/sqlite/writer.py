@@ -19,6 +19,7 @@ from flock.stores.sqlite.later import Collision
 from flock.stores.sqlite.statements import SQL
 from flock.stores.sqlite.steps import Steps
 from flock.stores.sqlite.workers import Workers
+from flock.sync.owed import owe
 
 T = TypeVar("T")
 logger = logging.getLogger("flock")
@@ -140,6 +141,8 @@ class Writer:
     def _hand_over(self, jobs: list[Job]) -> None:
         self._handed += len(jobs)
         for job in jobs:
+            if job.future is not None and not job.future.done():
+                owe(job.future)
             self._jobs.put(job)
 
     def _try_to_begin(self) -> bool:
