@@ -78,6 +78,13 @@ def home_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if "home loop" in thread.name and "run_sync" not in thread.name]
 
 
+async def no_home_threads() -> None:
+    """Wait until all have ended: `shutdown` on another loop only asks for that."""
+    for thread in home_threads():
+        await asyncio.to_thread(thread.join, 30)
+    assert home_threads() == []
+
+
 async def here() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
@@ -150,6 +157,7 @@ async def test_r1_in_a_notebook_the_home_is_in_the_background() -> None:
     assert flock.portal.loop is not asyncio.get_running_loop()
     assert len(flock.sync.store.list()) == 1  # and nobody is warned
     await flock.shutdown()
+    await no_home_threads()
 
 
 async def test_r1_a_home_in_the_background_can_be_asked_for() -> None:
@@ -157,6 +165,7 @@ async def test_r1_a_home_in_the_background_can_be_asked_for() -> None:
     await flock.ready()
     assert flock.portal.loop is not asyncio.get_running_loop()
     await flock.shutdown()
+    await no_home_threads()
 
 
 def test_r1_a_home_that_is_the_callers_is_never_started() -> None:
@@ -733,9 +742,7 @@ async def test_a_flock_of_the_background_is_shut_down_by_await() -> None:
     flock = Flock(home="background")
     async with flock:
         await flock.publish(Order())
-    for thread in home_threads():
-        await asyncio.to_thread(thread.join, 5)
-    assert home_threads() == []
+    await no_home_threads()
     with pytest.raises(ClosedError, match="closed"):
         await flock.publish(Order())
 

@@ -76,7 +76,7 @@ async def test_a_kill_in_the_middle_of_a_group_commit_loses_nothing_acknowledged
     ran = result(start("burst", f"sqlite:///{tmp_path / 'plain.db'}"))
     assert ran.commits < burst.COUNT  # of 64 publishes and 64 settlements
     points = every(ran, 6)
-    assert deaths.die("burst", points).deaths >= len(points) * 0.8  # groups differ from life to life
+    assert deaths.die("burst", points).deaths >= len(points) * 0.5  # groups, and so commits, differ from life to life
     for number in range(len(points)):
         await check_burst(deaths, number)
 

@@ -55,7 +55,7 @@ async def cashier(order: Order) -> Paid | None:
     return None if order.number == 0 else Paid(number=order.number)
 
 
-@(flock.agent("printer").consumes(Order, Paid, join=JoinSpec(by=number_of, within=timedelta(minutes=1))))
+@(flock.agent("printer").consumes(Order, Paid, join=JoinSpec(by=number_of, within=timedelta(days=1))))
 def printer(order: Order, paid: Paid) -> Receipt:
     return Receipt(number=order.number, text="thank you")
 
@@ -140,7 +140,7 @@ class Command:
         """Run it to its end."""
         return subprocess.run(  # noqa: S603 - our own interpreter
             [*self.words, *words], cwd=self.folder, env=self.environment, input=text or "", capture_output=True,
-            encoding="utf-8", check=False, timeout=30,
+            encoding="utf-8", check=False, timeout=120,
         )  # fmt: skip
 
     def start(self, *words: str) -> subprocess.Popen[str]:

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from flock.studies import Study
 
-print("hello from the target")
+print("hello from the target\\n", end="")  # in one piece
 
 
 def note(name, text):
@@ -119,7 +119,7 @@ def without(trial: Command, names: list[str], *words: str) -> Finished:
     text = f"import sys; sys.modules.update(dict.fromkeys({names})); from flock.__main__ import main; main()"
     return subprocess.run(  # noqa: S603 - our own interpreter and our own text
         [sys.executable, "-W", "error", "-c", text, *words], cwd=trial.folder, env=trial.environment,
-        capture_output=True, encoding="utf-8", check=False, timeout=30,
+        capture_output=True, encoding="utf-8", check=False, timeout=120,
     )  # fmt: skip
 
 
@@ -235,10 +235,10 @@ def test_fail_fast_skips_the_rest_and_exits_with_1(trial: Command) -> None:
 
 
 def test_a_run_that_takes_too_long_fails(trial: Command) -> None:
-    done = trial("study", "run", "trial.py:slow", "--timeout", "0.3", "--parallel", "2", "--json")
+    done = trial("study", "run", "trial.py:slow", "--timeout", "3", "--parallel", "2", "--json")
     report = document(done.stdout)
     assert (done.returncode, report["counts"]) == (1, {"success": 2, "failed": 2})
-    assert report["failures"] == [{"error": "TimeoutError: it took longer than 0.3 s", "count": 2}]
+    assert report["failures"] == [{"error": "TimeoutError: it took longer than 3 s", "count": 2}]
 
 
 def test_another_directory_and_the_database_can_be_asked_for(trial: Command) -> None:
@@ -319,7 +319,7 @@ def test_ctrl_c_keeps_what_has_ended_and_resume_completes_it(
     process = trial.start("study", "run", "trial.py:slow", "--quiet", *words)
     wait_for(process, "waiting\n", waiting)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     ended = len(lines_of(trial.folder / "ended.txt"))
     assert (process.returncode, err) == (130, "")
     assert out.splitlines()[-3:] == [
@@ -344,7 +344,7 @@ def test_an_interrupted_run_still_prints_its_one_document(trial: Command, number
     while process.stderr.readline() != "waiting\n":
         assert process.poll() is None
     process.send_signal(number)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     report = document(out)
     assert (process.returncode, report["exit_status"], report["end"]) == (130, 130, "interrupted")
     assert report["resume"] == "flock study resume trial.py:slow --output-dir 'my files'"
@@ -356,7 +356,7 @@ def test_a_thread_that_nobody_can_stop_does_not_hinder_ctrl_c(trial: Command) ->
     process = trial.start("study", "run", "trial.py:stuck", "--quiet", "--parallel", "2")
     wait_for(process, "waiting\n", 2)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "interrupted: 0 of 4 runs have ended" in out
 
@@ -369,7 +369,7 @@ def test_ctrl_c_before_anything_has_begun_is_quiet(trial: Command) -> None:
     process = trial.start("study", "run", "endless.py")
     wait_for(process, "importing\n")
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=30) == ("", "")
+    assert process.communicate(timeout=120) == ("", "")
     assert process.returncode == 130
 
 
@@ -541,7 +541,7 @@ def test_what_is_bound_is_part_of_the_way_to_go_on(trial: Command) -> None:
     process = trial.start("study", "run", "filed.json", "--bind", "bound.py", "--quiet")
     wait_for(process, "waiting\n")
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     assert out.endswith("to go on: flock study resume filed.json --bind bound.py\n")
 
 

@@ -393,7 +393,7 @@ def test_the_example_runs_as_a_script_and_ends_cleanly_when_it_is_interrupted() 
         if not found[0].endswith(f":{port}"):
             process.kill()
             pytest.fail(f"{found[0]} instead of port {port}")
-        assert httpx.post(f"{found[0]}/replies", json={"text": "hi"}).json()["text"].endswith("hi")
+        assert httpx.post(f"{found[0]}/replies", json={"text": "hi"}, timeout=30).json()["text"].endswith("hi")
         process.send_signal(signal.SIGINT)
         log += process.communicate(timeout=20)[1]
     assert "Application shutdown complete" in "".join(log)

@@ -128,8 +128,9 @@ def _played(flock: Flock, request: session.Request) -> session.Outcome:
     shown = progress.shown(flock, console, prints=sys.stdout.isatty()) if console.is_terminal else session.silence()
 
     def at_once() -> NoReturn:
-        console.show_cursor()
-        console.print("stopped at once", style="yellow")
+        with suppress(RuntimeError):  # a signal came in the middle of a write to the same stream
+            console.show_cursor()
+            console.print("stopped at once", style="yellow")
         _leave(INTERRUPTED)
 
     runner = asyncio.Runner()

@@ -189,10 +189,12 @@ def _stopped_by_signals(at_once: Callable[[], NoReturn]) -> Generator[asyncio.Ev
         at_once()
 
     def caught() -> None:
+        if stop.is_set():  # another one came while the line below was written, in which no handler may write
+            at_once()
         stop.set()
+        sys.stderr.write("stopping; once more stops at once\n")
         for number in _SIGNALS:
             signal.signal(number, again)
-        sys.stderr.write("stopping; once more stops at once\n")
 
     with suppress(NotImplementedError):  # elsewhere than on POSIX, Ctrl-C cancels the main task
         for number in _SIGNALS:
