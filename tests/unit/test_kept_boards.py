@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -12,6 +14,8 @@ from flock import BatchSpec, ConfigurationError, Flock
 from flock.core.clock import SystemClock
 from flock.core.roster import Catalog
 from flock.model.ledger import Progress
+from flock.stores.sqlite.files import connect
+from flock.stores.sqlite.later import WritingConnection
 from flock.stores.sqlite.store import SQLiteStore
 from flock.stores.url import open_store
 
@@ -196,3 +200,24 @@ async def test_the_past_of_a_board_is_read_on_any_loop(tmp_path: Path) -> None:
         past = await flock.store.replay(1)
         there = await asyncio.to_thread(asyncio.run, past.list())
     assert [artifact.payload for artifact in there] == [Order(number=1)]
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_board_that_another_process_makes_while_it_is_looked_at_is_opened(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [number]
+
+    class Overtaken(WritingConnection):
+        """Sees another process make the board just before so many statements."""
+
+        @override
+        def execute(self, *given: Any) -> sqlite3.Cursor:
+            left[0] -= 1
+            if not left[0]:
+                connect(tmp_path / "board.db", "normal").close()
+            return super().execute(*given)
+
+    monkeypatch.setattr("flock.stores.sqlite.files.WritingConnection", Overtaken)
+    connect(tmp_path / "board.db", "normal").close()
+    assert left[0] <= 0

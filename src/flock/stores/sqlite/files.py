@@ -97,9 +97,9 @@ def _declared(db: sqlite3.Connection) -> None:
 
 def _check(db: sqlite3.Connection, path: Path) -> int:
     """Give the version of the schema; raises StoreError for what is no board, or a newer program's."""
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (application,) = db.execute("PRAGMA application_id").fetchone()  # last: another process may just make the tables
     if application != _APPLICATION and (application or tables):
         raise StoreError(f"{path} is a database of another application, not a board; it was left as it is")
     if version > SCHEMA:
